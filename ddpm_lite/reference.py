@@ -1,0 +1,190 @@
+"""The oracle of every test and chapter: a Gaussian mixture, known exactly at every t of every path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .paths import Path
+from .predict import DenoiseFn, Estimate
+
+__all__ = ["GaussianMixture", "book_mixture"]
+
+LARGEST_BLOCK = 2**23  # float64 numbers in one (B, K, D) block: 64 MiB
+
+
+class _Noised(NamedTuple):
+    """A block of points against the noised components, whose covariances are alpha^2 C_k + sigma^2 I."""
+
+    alpha: Tensor  # (b, 1) or ()
+    sigma: Tensor
+    pull: Tensor  # (b, K, D) whitened once: (alpha^2 C_k + sigma^2 I)^-1 (x - alpha m_k), in the eigenbasis of C_k
+    log_joint: Tensor  # (b, K) log w_k N(x; alpha m_k, alpha^2 C_k + sigma^2 I)
+
+
+class GaussianMixture:
+    """p(x) = sum_k w_k N(x; m_k, C_k), with its density, score and denoiser under any path.
+
+    weights: (K,), positive, summing to 1. means: (K, D). covs: (K, D, D), symmetric, no negative eigenvalue.
+    Points may have any shape (B, *shape) with D numbers each. Everything is computed in float64.
+
+    Raises ValueError when shapes disagree, weights do not sum to 1, a covariance is none, or a number is not finite.
+    Source: Bishop 2006, sec. 2.3.   Book: ch. 1 and 7
+    """
+
+    def __init__(self, weights: Sequence | Tensor, means: Sequence | Tensor, covs: Sequence | Tensor) -> None:
+        self._set_points(weights, means)
+        self.covs = torch.as_tensor(covs, dtype=torch.float64)  # (K, D, D)
+        k, d = self.means.shape
+        if self.covs.shape != (k, d, d):
+            raise ValueError(f"covs has shape {tuple(self.covs.shape)}: give {(k, d, d)}, one matrix a component")
+        if not torch.allclose(self.covs, self.covs.mT):
+            raise ValueError("covs holds a matrix that is not symmetric (or not finite): give (C + C^T) / 2")
+        eigenvalues, basis = torch.linalg.eigh(self.covs)
+        if eigenvalues.min() < -1e-12 * eigenvalues.abs().max():
+            raise ValueError(f"covs has the eigenvalue {eigenvalues.min():.4g}: a covariance has none below 0")
+        self._variances = eigenvalues.clamp_min(0)  # (K, D)
+        self._basis: Tensor | None = basis  # (K, D, D), or None where every axis serves
+
+    def _set_points(self, weights: Sequence | Tensor, means: Sequence | Tensor) -> None:
+        self.weights = torch.as_tensor(weights, dtype=torch.float64)  # (K,)
+        self.means = torch.as_tensor(means, dtype=torch.float64)  # (K, D)
+        if self.means.ndim != 2 or self.weights.shape != self.means.shape[:1]:
+            raise ValueError(
+                f"weights has shape {tuple(self.weights.shape)}, means {tuple(self.means.shape)}: give (K,) and (K, D)"
+            )
+        if not self.means.isfinite().all():
+            raise ValueError("means holds a number that is not finite: remove it from the data")
+        if not (self.weights > 0).all() or not abs(self.weights.sum() - 1) < 1e-6:
+            raise ValueError(f"weights = {self.weights.tolist()}: give positive numbers that sum to 1")
+        self.weights = self.weights / self.weights.sum()
+
+    @classmethod
+    def from_points(cls, x: Tensor) -> GaussianMixture:
+        """A spike of equal weight on each point of x; its denoiser is the ideal one for that finite set.
+
+        x: (N, *shape). It has a density only under a path, at sigma > 0.
+
+        Raises ValueError when x is empty or holds a number that is not finite.   Book: ch. 8
+        """
+        if not len(x):
+            raise ValueError("x is empty: give at least one point")
+        mixture = cls.__new__(cls)
+        points = x.flatten(1)
+        mixture._set_points(torch.full((len(x),), 1 / len(x), dtype=torch.float64, device=x.device), points)
+        mixture._variances = torch.zeros_like(mixture.means)
+        mixture._basis = None
+        return mixture
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n independent draws, (n, D), in torch's default dtype.   Book: ch. 1"""
+        device = self.means.device if generator is None else generator.device
+        k = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
+        z = torch.randn(n, self.means.shape[1], generator=generator, device=device, dtype=torch.float64)
+        k, z = k.to(self.means.device), z.to(self.means.device)
+        spread = self._rotate_back((z * self._variances[k].sqrt())[:, None], k)[:, 0]
+        return (self.means[k] + spread).to(torch.get_default_dtype())
+
+    def log_prob(self, x: Tensor, path: Path | None = None, t: float | Tensor | None = None) -> Tensor:
+        """log p(x), or log p_t(x) of the noised mixture when path and t are given; (B,), nats.
+
+        log p_t(x) = log sum_k w_k N(x; alpha m_k, alpha^2 C_k + sigma^2 I).
+
+        Raises ValueError when only one of path and t is given, or a component has no density.   Book: ch. 1 and 7
+        """
+        return self._blocks(lambda noised: (noised.log_joint.logsumexp(1),), x, path, t)[0]
+
+    def score(self, x: Tensor, path: Path | None = None, t: float | Tensor | None = None) -> Tensor:
+        """grad_x log p(x), or that of the noised mixture when path and t are given; the shape of x.
+
+        Raises ValueError as `log_prob` does.   Book: ch. 4 and 7
+        """
+
+        def score(noised: _Noised) -> tuple[Tensor]:
+            return (-self._average(noised, self._rotate_back(noised.pull)),)
+
+        return self._blocks(score, x, path, t)[0].reshape(x.shape)
+
+    def denoiser(self, path: Path) -> DenoiseFn:
+        """The exact denoiser (x, t) -> (E[x0 | x_t], E[eps | x_t]), x0 natively: it holds at alpha = 0 too.
+
+        E[x0 | x_t] = sum_k r_k (m_k + alpha C_k (alpha^2 C_k + sigma^2 I)^-1 (x_t - alpha m_k)).   Book: ch. 8
+        """
+
+        def denoise(noised: _Noised) -> tuple[Tensor, Tensor]:
+            gain = noised.alpha[..., None] * self._variances.to(noised.pull) * noised.pull
+            x0 = self._average(noised, self.means.to(noised.pull) + self._rotate_back(gain))
+            return x0, noised.sigma * self._average(noised, self._rotate_back(noised.pull))
+
+        def den(x: Tensor, t: float | Tensor) -> Estimate:
+            x0, eps = self._blocks(denoise, x, path, t)
+            return Estimate(x0.reshape(x.shape), eps.reshape(x.shape))
+
+        return den
+
+    def _blocks(
+        self, f: Callable[[_Noised], tuple[Tensor, ...]], x: Tensor, path: Path | None, t: float | Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """f over blocks of x small enough for memory, in the dtype of x."""
+        if (path is None) != (t is None):
+            raise ValueError(f"path = {path}, t = {t}: give both for the noised mixture, or neither")
+        flat = x.flatten(1)  # (B, D)
+        if flat.shape[1] != self.means.shape[1]:
+            raise ValueError(f"x has shape {tuple(x.shape)}: give (B, {self.means.shape[1]}), the mixture's dimension")
+        size = max(1, LARGEST_BLOCK // self.means.numel())
+        each = t.split(size) if isinstance(t, Tensor) and t.ndim else None
+        if each is not None and len(t) != len(x):  # type: ignore[arg-type]
+            raise ValueError(f"t has length {len(t)}: give a number or one time a sample, ({len(x)},)")  # type: ignore[arg-type]
+        blocks = enumerate(flat.split(size))
+        outs = [f(self._noised(block.double(), path, t if each is None else each[i])) for i, block in blocks]
+        return tuple(torch.cat(parts).to(x.dtype) for parts in zip(*outs, strict=True))
+
+    def _noised(self, x: Tensor, path: Path | None, t: float | Tensor | None) -> _Noised:
+        alpha, sigma = x.new_ones(()), x.new_zeros(())
+        if path is not None and t is not None:
+            alpha, sigma, *_ = path.at(t.double() if isinstance(t, Tensor) else t, x)
+        away = self._rotate(x[:, None] - alpha[..., None] * self.means.to(x))  # (b, K, D)
+        variances = alpha[..., None] ** 2 * self._variances.to(x) + sigma[..., None] ** 2
+        if not (variances > 0).all():
+            raise ValueError("a component without spread has no density: give path and a t with sigma > 0")
+        pull = away / variances
+        log_each = -0.5 * (away * pull + variances.log() + math.log(2 * math.pi)).sum(-1)
+        return _Noised(alpha, sigma, pull, self.weights.to(x).log() + log_each)
+
+    def _average(self, noised: _Noised, value: Tensor) -> Tensor:
+        """Mean of value (b, K, D) over the components, by their posterior weights r_k; (b, D)."""
+        return torch.einsum("bk,bkd->bd", noised.log_joint.softmax(1), value)
+
+    def _rotate(self, value: Tensor) -> Tensor:
+        return value if self._basis is None else torch.einsum("bkd,kde->bke", value, self._basis.to(value))
+
+    def _rotate_back(self, value: Tensor, k: Tensor | None = None) -> Tensor:
+        if self._basis is None:
+            return value
+        if k is not None:
+            return torch.einsum("bke,bde->bkd", value, self._basis[k])
+        return torch.einsum("bke,kde->bkd", value, self._basis.to(value))
+
+
+def book_mixture(dim: Literal[1, 2] = 2) -> GaussianMixture:
+    """The book's exactly solvable world: three bumps on a line, or four in the plane.
+
+    Raises ValueError when dim is neither 1 nor 2.   Book: ch. 1
+    """
+    if dim == 1:
+        variances = torch.tensor([0.4, 0.7, 0.3], dtype=torch.float64) ** 2
+        return GaussianMixture([0.3, 0.5, 0.2], [[-2.0], [0.5], [2.5]], variances[:, None, None])
+    if dim == 2:
+        means = [[-1.4, -0.6], [1.2, 0.9], [0.4, -1.3], [-0.6, 1.4]]
+        covs = [
+            [[0.12, 0.06], [0.06, 0.10]],
+            [[0.08, -0.03], [-0.03, 0.16]],
+            [[0.10, 0.0], [0.0, 0.05]],
+            [[0.05, 0.02], [0.02, 0.06]],
+        ]
+        return GaussianMixture([0.35, 0.25, 0.25, 0.15], means, covs)
+    raise ValueError(f"dim = {dim}: the book's mixture is given in dimension 1 and 2")

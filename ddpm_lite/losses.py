@@ -46,9 +46,11 @@ def matching_loss(
     DDPM's L_simple is kind="eps" on `BetaTable`; NCSN is `VE`, EDM kind="edm" on `EDM`, flow matching
     kind="velocity" on `RectifiedFlow`.
 
-    Raises ValueError when x0 holds a number that is not finite, or shapes disagree.
+    Raises ValueError when x0 holds a number that is not finite, or the shape of x0, x1, t, weight or net is wrong.
     Source: Ho et al. 2020, eq. 14; Vincent 2011; Lipman et al. 2022, eq. 9.   Book: ch. 8
     """
+    if x0.ndim < 2:
+        raise ValueError(f"x0 has shape {tuple(x0.shape)}: give (B, *shape), one axis at least beside the batch")
     if can_check(x0) and not x0.isfinite().all():
         raise ValueError("x0 holds a number that is not finite: remove it from the data")
     if t is None:
@@ -58,7 +60,12 @@ def matching_loss(
     xt = path.mix(x0, x1, t)
     target = encode(Estimate(x0, x1), path.at(t, x0), kind)
     error = (predict(net, xt, t, cond) - target).square().flatten(1).mean(1)
-    return error if weight is None else error * weight(torch.as_tensor(t).to(error).expand(len(x0)))
+    if weight is None:
+        return error
+    w = weight(torch.as_tensor(t).to(error).expand(len(x0)))
+    if w.shape != error.shape:
+        raise ValueError(f"weight returned shape {tuple(w.shape)}: it must return {tuple(error.shape)}, one a sample")
+    return w * error
 
 
 def reweight(path: Path, kind: Kind, to: Kind) -> Weight:

@@ -7,7 +7,7 @@ posterior and every other coefficient of the book are derived from these.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -59,7 +59,8 @@ def bcast(t: float | Tensor, x: Tensor) -> Tensor:
 
 
 def as_tensor(t: float | Tensor) -> Tensor:
-    return t if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64)
+    t = t if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64)
+    return t if t.is_floating_point() else t.double()
 
 
 def can_check(t: Tensor) -> bool:
@@ -75,6 +76,10 @@ def _time(t: float | Tensor) -> Tensor:
 
 def _first(values: Tensor, fine: Tensor) -> float:
     return values[~fine].flatten()[0].item() if values.ndim else values.item()
+
+
+def _lam(c: Coefs) -> Tensor:
+    return c.alpha.log() - c.sigma.log()
 
 
 class Path:
@@ -114,8 +119,7 @@ class Path:
 
     def lam(self, t: float | Tensor) -> Tensor:
         """Half the log signal-to-noise ratio, lam = log(alpha/sigma), of the shape of t.   Book: ch. 7"""
-        c = self.coefs(_time(t))
-        return c.alpha.log() - c.sigma.log()
+        return _lam(self.coefs(_time(t)))
 
     def drift(self, t: float | Tensor, x: Tensor) -> Tensor:
         """f = alpha'/alpha of the forward SDE dx = f x dt + g dw, padded against x.
@@ -157,6 +161,12 @@ class Path:
         return self.at(1.0, x).sigma * randn_like(x, generator=generator)
 
 
+def check_falls(t: float | Tensor, s: float | Tensor) -> None:
+    early, late = as_tensor(s), as_tensor(t)
+    if can_check(early) and can_check(late) and not (early < late).all():
+        raise ValueError(f"s = {s} is not below t = {t}: give s, the cleaner time, below t")
+
+
 def _require(fine: bool, message: str) -> None:
     if not fine:
         raise ValueError(message)
@@ -192,7 +202,7 @@ class VP(Path):
         return Coefs(alpha, sigma, -beta / 2 * alpha, beta / 2 * alpha**2 / sigma)
 
     def t_of(self, lam: Tensor) -> Tensor:
-        return self._t_of_total(F.softplus(-2 * as_tensor(lam)))
+        return self._t_of_total(-F.logsigmoid(2 * as_tensor(lam)))
 
     def _t_of_total(self, total: Tensor) -> Tensor:
         slope = self.beta_max - self.beta_min
@@ -308,6 +318,7 @@ class BetaTable(Path):
     """
 
     betas: Tensor
+    log_abar: Tensor = field(init=False)  # (T+1,), float64: log abar_0 = 0 to log abar_T
 
     def __post_init__(self) -> None:
         betas = torch.as_tensor(self.betas, dtype=torch.float64)
@@ -316,16 +327,13 @@ class BetaTable(Path):
         if not fine.all():
             raise ValueError(f"betas holds {_first(betas, fine)}: each must be a variance in (0, 1)")
         object.__setattr__(self, "betas", betas)
-
-    @property
-    def log_abar(self) -> Tensor:
-        """log abar_0 = 0 to log abar_T; (T+1,), float64.   Book: ch. 7"""
-        return F.pad(torch.log1p(-self.betas).cumsum(0), (1, 0))
+        object.__setattr__(self, "log_abar", F.pad(torch.log1p(-betas).cumsum(0), (1, 0)))
 
     def coefs(self, t: Tensor) -> Coefs:
         table, steps = self.log_abar.to(t), len(self.betas)
-        i = torch.ceil(t * steps).long().clamp(1, steps)  # the step that ends at or after t
-        slope = (table[i] - table[i - 1]) * steps
+        rounding = torch.finfo(t.dtype).eps * steps  # t = i/T as computed may lie above the true i/T
+        i = torch.ceil(t * steps - rounding).long().clamp(1, steps)  # the step that ends at or after t
+        slope = torch.log1p(-self.betas).to(t)[i - 1] * steps
         log_abar = table[i] + slope * (t - i.to(t) / steps)
         alpha, sigma = torch.exp(log_abar / 2), torch.sqrt(-torch.expm1(log_abar))
         return Coefs(alpha, sigma, slope / 2 * alpha, -slope / 2 * alpha**2 / sigma)
@@ -342,16 +350,14 @@ def transition(path: Path, t: float | Tensor, s: float | Tensor, x: Tensor) -> t
     """The step from s to the noisier t: q(x_t | x_s) = N(alpha_ts x_s, var_ts I), padded against x.
 
     alpha_ts = alpha_t/alpha_s,  var_ts = sigma_t^2 - alpha_ts^2 sigma_s^2 = -sigma_t^2 expm1(2 (lam_t - lam_s)).
-    The last form does not cancel when s is close to t.
+    The last form is never negative, and holds where alpha_t = 0 or sigma_s = 0.
 
     Raises ValueError unless s < t.   Source: Kingma et al. 2021 (VDM), app. A.1.   Book: ch. 7
     """
-    early, late = as_tensor(s), as_tensor(t)
-    if can_check(early) and can_check(late) and not (early < late).all():
-        raise ValueError(f"s = {s} is not below t = {t}: s is the cleaner time")
-    ct, cs = path.at(t, x), path.at(s, x)
-    ratio = bcast(path.lam(t) - path.lam(s), x)
-    return ct.alpha / cs.alpha, -(ct.sigma**2) * torch.expm1(2 * ratio)
+    check_falls(t, s)
+    ct, cs = path.coefs(_time(t)), path.coefs(_time(s))
+    fall = _lam(ct) - _lam(cs)
+    return bcast(ct.alpha / cs.alpha, x), bcast(-(ct.sigma**2) * torch.expm1(2 * fall), x)
 
 
 def posterior(path: Path, x0: Tensor, xt: Tensor, t: float | Tensor, s: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -361,8 +367,10 @@ def posterior(path: Path, x0: Tensor, xt: Tensor, t: float | Tensor, s: float | 
 
     x0, xt: (B, *shape). Returns the mean (B, *shape) and the variance, padded against x.
 
-    Raises ValueError unless s < t.   Source: Ho et al. 2020, eq. 6 and 7.   Book: ch. 8
+    Raises ValueError unless s < t and x0 has the shape of xt.   Source: Ho et al. 2020, eq. 6 and 7.   Book: ch. 8
     """
+    if x0.shape != xt.shape:
+        raise ValueError(f"x0 has shape {tuple(x0.shape)}: give it the shape of xt, {tuple(xt.shape)}")
     alpha_ts, var_ts = transition(path, t, s, xt)
     ct, cs = path.at(t, xt), path.at(s, xt)
     mean = (alpha_ts * cs.sigma**2 * xt + cs.alpha * var_ts * x0) / ct.sigma**2

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .paths import Coefs, Path, as_tensor, can_check
+from .paths import Coefs, Path, bcast, can_check
 
 __all__ = [
     "ROWS",
@@ -92,9 +92,12 @@ def encode(e: Estimate, c: Coefs, kind: Kind) -> Tensor:
 
     e: two tensors (B, *shape); c from `path.at(t, x)`. Returns (B, *shape).
 
-    Raises ValueError for an unknown kind.   Source: Salimans & Ho 2022, sec. 4 and app. D.   Book: ch. 8
+    Raises ValueError for an unknown kind, and where it is infinite (the score at sigma = 0).
+    Source: Salimans & Ho 2022, sec. 4 and app. D.   Book: ch. 8
     """
     a, b = _row(kind, c)
+    if can_check(b) and not (a.isfinite() & b.isfinite()).all():
+        raise ValueError(f"kind = {kind!r} is infinite where sigma = 0: choose another kind, or keep t above 0")
     return a * e.x0 + b * e.eps
 
 
@@ -106,6 +109,8 @@ def decode(y: Tensor, xt: Tensor, c: Coefs, kind: Kind) -> Estimate:
     Raises ValueError for an unknown kind, and where its determinant is 0 or not finite.
     Source: Salimans & Ho 2022, sec. 4 and app. D.   Book: ch. 8
     """
+    if y.shape != xt.shape:
+        raise ValueError(f"y has shape {tuple(y.shape)}: give it the shape of xt, {tuple(xt.shape)}")
     a, b = _row(kind, c)
     det = c.alpha * b - c.sigma * a
     if can_check(det) and not ((det != 0) & det.isfinite()).all():
@@ -121,9 +126,9 @@ def predict(net: Callable[..., Tensor], x: Tensor, t: float | Tensor, cond: Tens
 
     x: (B, *shape). Returns (B, *shape).
 
-    Raises ValueError when the output has another shape than x.   Book: ch. 8
+    Raises ValueError when t or the output has the wrong shape.   Book: ch. 8
     """
-    times = as_tensor(t).to(x).expand(len(x))
+    times = bcast(t, x).to(x).flatten().expand(len(x))
     y = net(x, times) if cond is None else net(x, times, cond)
     if y.shape != x.shape:
         raise ValueError(f"net returned shape {tuple(y.shape)}: it must return the shape of x, {tuple(x.shape)}")

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .paths import Path
+from .paths import Path, can_check
 from .predict import DenoiseFn, Estimate
 
 __all__ = ["GaussianMixture", "book_mixture"]
@@ -71,8 +71,8 @@ class GaussianMixture:
 
         Raises ValueError when x is empty or holds a number that is not finite.   Book: ch. 8
         """
-        if not len(x):
-            raise ValueError("x is empty: give at least one point")
+        if x.ndim < 2 or not len(x):
+            raise ValueError(f"x has shape {tuple(x.shape)}: give (N, *shape), at least one point")
         mixture = cls.__new__(cls)
         points = x.flatten(1)
         mixture._set_points(torch.full((len(x),), 1 / len(x), dtype=torch.float64, device=x.device), points)
@@ -81,7 +81,12 @@ class GaussianMixture:
         return mixture
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n independent draws, (n, D), in torch's default dtype.   Book: ch. 1"""
+        """n independent draws, (n, D), in torch's default dtype.
+
+        Raises ValueError unless n >= 1.   Book: ch. 1
+        """
+        if n < 1:
+            raise ValueError(f"n = {n}: give the number of draws, at least 1")
         device = self.means.device if generator is None else generator.device
         k = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
         z = torch.randn(n, self.means.shape[1], generator=generator, device=device, dtype=torch.float64)
@@ -132,9 +137,9 @@ class GaussianMixture:
         """f over blocks of x small enough for memory, in the dtype of x."""
         if (path is None) != (t is None):
             raise ValueError(f"path = {path}, t = {t}: give both for the noised mixture, or neither")
-        flat = x.flatten(1)  # (B, D)
-        if flat.shape[1] != self.means.shape[1]:
+        if x.ndim < 2 or x.shape[1:].numel() != self.means.shape[1]:
             raise ValueError(f"x has shape {tuple(x.shape)}: give (B, {self.means.shape[1]}), the mixture's dimension")
+        flat = x.flatten(1)  # (B, D)
         size = max(1, LARGEST_BLOCK // self.means.numel())
         each = t.split(size) if isinstance(t, Tensor) and t.ndim else None
         if each is not None and len(t) != len(x):  # type: ignore[arg-type]
@@ -149,7 +154,7 @@ class GaussianMixture:
             alpha, sigma, *_ = path.at(t.double() if isinstance(t, Tensor) else t, x)
         away = self._rotate(x[:, None] - alpha[..., None] * self.means.to(x))  # (b, K, D)
         variances = alpha[..., None] ** 2 * self._variances.to(x) + sigma[..., None] ** 2
-        if not (variances > 0).all():
+        if can_check(variances) and not (variances > 0).all():
             raise ValueError("a component without spread has no density: give path and a t with sigma > 0")
         pull = away / variances
         log_each = -0.5 * (away * pull + variances.log() + math.log(2 * math.pi)).sum(-1)

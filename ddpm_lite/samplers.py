@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .paths import Path, as_tensor, bcast, can_check, posterior, transition
+from .paths import Path, as_tensor, bcast, can_check, check_falls, posterior, transition
 from .predict import DenoiseFn, encode
 from .rng import randn_like
 
@@ -44,21 +44,26 @@ def ddim_step(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """DDIM: x_s = alpha_s x0 + sqrt(sigma_s^2 - n^2) eps + n z,  n = eta (sigma_s/sigma_t) sqrt(var_ts).
+    """DDIM: x_s = alpha_s x0 + sigma_s (sqrt(1 - r) eps + sqrt(r) z),  r = eta^2 var_ts/sigma_t^2.
 
     eta = 0 is deterministic and exact for a constant estimate; eta = 1 is DDPM with the posterior's variance.
 
     x: (B, *shape). Returns (B, *shape).
 
-    Raises ValueError unless 0 <= eta <= 1 and s < t.   Source: Song et al. 2021 (DDIM), eq. 12 and 16.   Book: ch. 8
+    With eta = 0 it also runs from data to noise, s > t.
+
+    Raises ValueError unless 0 <= eta <= 1 and, for eta > 0, s < t.
+    Source: Song et al. 2021 (DDIM), eq. 12 and 16.   Book: ch. 8
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta = {eta}: give a number from 0 (deterministic) to 1 (DDPM)")
+    cs, e = path.at(s, x), den(x, t)
+    if eta == 0:
+        return cs.alpha * e.x0 + cs.sigma * e.eps
     _, var_ts = transition(path, t, s, x)
-    ct, cs, e = path.at(t, x), path.at(s, x), den(x, t)
-    noise = eta * cs.sigma / ct.sigma * var_ts.sqrt()
-    mean = cs.alpha * e.x0 + (cs.sigma**2 - noise**2).sqrt() * e.eps
-    return mean if eta == 0 else mean + noise * randn_like(x, generator=generator)
+    fresh = eta**2 * var_ts / path.at(t, x).sigma ** 2  # at most 1: the part of sigma_s^2 that is drawn anew
+    mean = cs.alpha * e.x0 + cs.sigma * (1 - fresh).sqrt() * e.eps
+    return mean + cs.sigma * fresh.sqrt() * randn_like(x, generator=generator)
 
 
 def ancestral_step(
@@ -130,9 +135,10 @@ def em_step(
 
     x: (B, *shape). Returns (B, *shape).
 
-    Raises ValueError where alpha = 0: start at t_max < 1.
+    Raises ValueError where alpha = 0, start at t_max < 1, and unless s < t.
     Source: Anderson 1982; Song et al. 2021 (Score-SDE), eq. 6.   Book: ch. 10
     """
+    check_falls(t, s)
     score = encode(den(x, t), path.at(t, x), "score")
     f, g2, h = path.drift(t, x), path.g2(t, x), bcast(t, x) - bcast(s, x)
     return x - h * (f * x - g2 * score) + (g2 * h).sqrt() * randn_like(x, generator=generator)

@@ -1,0 +1,9 @@
+"""What a chapter's cells call: `card`, `same`, `show`, `proof`, `quiz`. It imports nothing of the algebra."""
+
+from .card import card
+from .proof import ProofError, proof, standard_errors, stated
+from .quiz import quiz
+from .same import NotTheSame, same
+from .show import show
+
+__all__ = ["NotTheSame", "ProofError", "card", "proof", "quiz", "same", "show", "standard_errors", "stated"]

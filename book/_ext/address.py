@@ -1,0 +1,68 @@
+"""Derive every address in the site from the one in `_config.yml` (`repository: url`).
+
+The theme's Colab button points at the chapter's `.md` file, which Colab cannot open. The theme also copies each
+executed notebook to `_sources/`; here the button gets that file on the branch that holds the published site.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+COLAB = "https://colab.research.google.com"
+BRANCH = "gh-pages"  # the branch that holds the published site
+INSTALL = "install-the-package"
+
+
+def owner_and_name(url: str) -> tuple[str, str]:
+    """Split https://github.com/OWNER/NAME."""
+    owner, name = url.removesuffix("/").removesuffix(".git").split("/")[-2:]
+    return owner, name
+
+
+def set_site_address(app: Sphinx, config: Config) -> None:
+    """Set the address of the published site: GitHub Pages of the repository."""
+    owner, name = owner_and_name(config.html_theme_options["repository_url"])
+    config.html_baseurl = f"https://{owner.lower()}.github.io/{name}/"
+
+
+def open_notebook(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Point the Colab button of a chapter at its published notebook."""
+    owner, name = owner_and_name(app.config.html_theme_options["repository_url"])
+    groups = (group.get("buttons", []) for group in context.get("header_buttons", []))
+    for button in (button for buttons in groups for button in buttons):
+        if button.get("url", "").startswith(COLAB):
+            button["url"] = f"{COLAB}/github/{owner}/{name}/blob/{BRANCH}/_sources/{page}.ipynb"
+
+
+def add_install_cells(app: Sphinx, exception: Exception | None) -> None:
+    """Give every published notebook a first cell that installs the package where it is missing."""
+    if exception or app.builder.format != "html":
+        return
+    url = app.config.html_theme_options["repository_url"]
+    for path in (app.outdir / "_sources").rglob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        if notebook.cells and notebook.cells[0].get("id") == INSTALL:
+            continue
+        source = (
+            "# Installs the package where it is missing, for example on Colab.\n"
+            "import importlib.util\n\n"
+            'if importlib.util.find_spec("ddpm_lite") is None:\n'
+            f'    %pip install --quiet "ddpm-lite[book] @ git+{url}"'
+        )
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(source, id=INSTALL))
+        nbformat.write(notebook, path)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the events, the button's after the theme's."""
+    app.connect("config-inited", set_site_address)
+    app.connect("html-page-context", open_notebook, priority=900)
+    app.connect("build-finished", add_install_cells)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -90,7 +90,8 @@ def density(
     levels: int = 8,
     color: str = PALETTE.black,
 ) -> Axes:
-    """Draw the contour lines of a 2-D density, p(x) = exp(log_prob(x)), at evenly spaced values of p.
+    """Draw the contour lines of a 2-D density, p(x) = exp(log_prob(x)), at `levels` values of p
+    spaced evenly between 0 and its maximum.
 
     log_prob: (N, 2) -> (N,) in nats. `limits` bound both coordinates. Raises ValueError when log_prob returns
     another shape or `limits` do not increase.
@@ -101,7 +102,8 @@ def density(
         raise ValueError(f"log_prob must map (N, 2) to (N,); it returned {tuple(values.shape)} for N = {len(points)}")
     p = values.exp().detach().cpu().numpy().reshape(grid, grid)
     axis = torch.linspace(*limits, grid).numpy()
-    ax.contour(axis, axis, p, levels=levels, colors=color, linewidths=1.0)
+    heights = p.max() * torch.arange(1, levels + 1).numpy() / (levels + 1)
+    ax.contour(axis, axis, p, levels=heights, colors=color, linewidths=1.0)
     ax.set_aspect("equal")
     return ax
 

@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+Time = float | Tensor  # a number, 0-d, or (B,): one time a sample
+
+
 class Coefs(NamedTuple):
     """The two coefficients of a path at a time, and their derivatives in t.   Book: ch. 7"""
 
@@ -42,7 +45,7 @@ class Coefs(NamedTuple):
     dsigma: Tensor
 
 
-def bcast(t: float | Tensor, x: Tensor) -> Tensor:
+def bcast(t: Time, x: Tensor) -> Tensor:
     """Pad t with ones so that it multiplies x sample by sample.
 
     A float or 0-d t stays 0-d, in its own precision, and takes no part in type promotion.
@@ -58,7 +61,7 @@ def bcast(t: float | Tensor, x: Tensor) -> Tensor:
     return t.to(x).reshape(-1, *(1 for _ in x.shape[1:]))
 
 
-def as_tensor(t: float | Tensor) -> Tensor:
+def as_tensor(t: Time) -> Tensor:
     t = t if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64)
     return t if t.is_floating_point() else t.double()
 
@@ -67,7 +70,7 @@ def can_check(t: Tensor) -> bool:
     return t.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _time(t: float | Tensor) -> Tensor:
+def _time(t: Time) -> Tensor:
     t = as_tensor(t)
     if can_check(t) and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"t = {_first(t, (t >= 0) & (t <= 1))} lies outside [0, 1]: 0 is data, 1 is noise")
@@ -109,7 +112,7 @@ class Path:
             low, high = torch.where(cleaner, middle, low), torch.where(cleaner, high, middle)
         return (low + high) / 2
 
-    def at(self, t: float | Tensor, x: Tensor) -> Coefs:
+    def at(self, t: Time, x: Tensor) -> Coefs:
         """`coefs` at t, padded to multiply x: (B, *shape).
 
         Raises ValueError when t lies outside [0, 1] or has the wrong shape.   Book: ch. 7
@@ -117,11 +120,11 @@ class Path:
         c = self.coefs(_time(t))
         return Coefs(*(bcast(value, x) for value in c))
 
-    def lam(self, t: float | Tensor) -> Tensor:
+    def lam(self, t: Time) -> Tensor:
         """Half the log signal-to-noise ratio, lam = log(alpha/sigma), of the shape of t.   Book: ch. 7"""
         return _lam(self.coefs(_time(t)))
 
-    def drift(self, t: float | Tensor, x: Tensor) -> Tensor:
+    def drift(self, t: Time, x: Tensor) -> Tensor:
         """f = alpha'/alpha of the forward SDE dx = f x dt + g dw, padded against x.
 
         Raises ValueError where alpha = 0.   Source: Kingma et al. 2021 (VDM), sec. 3.   Book: ch. 7
@@ -134,7 +137,7 @@ class Path:
             )
         return c.dalpha / c.alpha
 
-    def g2(self, t: float | Tensor, x: Tensor) -> Tensor:
+    def g2(self, t: Time, x: Tensor) -> Tensor:
         """g^2 = 2 sigma sigma' - 2 f sigma^2 of the forward SDE, padded against x.
 
         Raises ValueError where alpha = 0.   Source: Kingma et al. 2021 (VDM), sec. 3.   Book: ch. 7
@@ -142,7 +145,7 @@ class Path:
         c = self.at(t, x)
         return 2 * c.sigma * (c.dsigma - self.drift(t, x) * c.sigma)
 
-    def mix(self, x0: Tensor, x1: Tensor, t: float | Tensor) -> Tensor:
+    def mix(self, x0: Tensor, x1: Tensor, t: Time) -> Tensor:
         """x_t = alpha x0 + sigma x1.
 
         x0, x1: (B, *shape). Returns (B, *shape).
@@ -161,8 +164,9 @@ class Path:
         return self.at(1.0, x).sigma * randn_like(x, generator=generator)
 
 
-def check_falls(t: float | Tensor, s: float | Tensor) -> None:
+def check_falls(t: Time, s: Time, x: Tensor) -> None:
     early, late = as_tensor(s), as_tensor(t)
+    bcast(early, x), bcast(late, x)  # each is a number or one a sample
     if can_check(early) and can_check(late) and not (early < late).all():
         raise ValueError(f"s = {s} is not below t = {t}: give s, the cleaner time, below t")
 
@@ -346,7 +350,7 @@ class BetaTable(Path):
         return (i - (log_abar - table[i]) / (table[i - 1] - table[i])) / steps
 
 
-def transition(path: Path, t: float | Tensor, s: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def transition(path: Path, t: Time, s: Time, x: Tensor) -> tuple[Tensor, Tensor]:
     """The step from s to the noisier t: q(x_t | x_s) = N(alpha_ts x_s, var_ts I), padded against x.
 
     alpha_ts = alpha_t/alpha_s,  var_ts = sigma_t^2 - alpha_ts^2 sigma_s^2 = -sigma_t^2 expm1(2 (lam_t - lam_s)).
@@ -354,13 +358,14 @@ def transition(path: Path, t: float | Tensor, s: float | Tensor, x: Tensor) -> t
 
     Raises ValueError unless s < t.   Source: Kingma et al. 2021 (VDM), app. A.1.   Book: ch. 7
     """
-    check_falls(t, s)
+    check_falls(t, s, x)
     ct, cs = path.coefs(_time(t)), path.coefs(_time(s))
     fall = _lam(ct) - _lam(cs)
-    return bcast(ct.alpha / cs.alpha, x), bcast(-(ct.sigma**2) * torch.expm1(2 * fall), x)
+    var_ts = -(ct.sigma**2) * torch.expm1(2 * fall)
+    return bcast(ct.alpha / cs.alpha, x), bcast(var_ts, x)
 
 
-def posterior(path: Path, x0: Tensor, xt: Tensor, t: float | Tensor, s: float | Tensor) -> tuple[Tensor, Tensor]:
+def posterior(path: Path, x0: Tensor, xt: Tensor, t: Time, s: Time) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_s | x_t, x0) for any s < t.
 
     mean = (alpha_ts sigma_s^2 x_t + alpha_s var_ts x0) / sigma_t^2,  var = var_ts sigma_s^2 / sigma_t^2.

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .paths import Path, as_tensor, bcast, can_check, check_falls, posterior, transition
+from .paths import Path, Time, as_tensor, bcast, can_check, check_falls, posterior, transition
 from .predict import DenoiseFn, encode
 from .rng import randn_like
 
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 Step = Callable[..., Tensor]  # (den, path, x, t, s, *, generator=None) -> x_s
-Time = float | Tensor
 
 
 def ddim_step(
@@ -138,7 +137,7 @@ def em_step(
     Raises ValueError where alpha = 0, start at t_max < 1, and unless s < t.
     Source: Anderson 1982; Song et al. 2021 (Score-SDE), eq. 6.   Book: ch. 10
     """
-    check_falls(t, s)
+    check_falls(t, s, x)
     score = encode(den(x, t), path.at(t, x), "score")
     f, g2, h = path.drift(t, x), path.g2(t, x), bcast(t, x) - bcast(s, x)
     return x - h * (f * x - g2 * score) + (g2 * h).sqrt() * randn_like(x, generator=generator)
@@ -169,8 +168,9 @@ def dpmpp_2m(den: DenoiseFn, path: Path, x: Tensor, ts: Tensor) -> Iterator[Tens
     Book: ch. 9
     """
     before: tuple[Tensor, Tensor] | None = None
+    steps = pairwise(_grid(ts))
     yield x
-    for t, s in pairwise(_grid(ts)):
+    for t, s in steps:
         ct, cs, x0, h = path.at(t, x), path.at(s, x), den(x, t).x0, path.lam(s) - path.lam(t)
         mean = x0
         if before is not None and cs.sigma > 0:
@@ -188,8 +188,9 @@ def iterate(step: Step, den: DenoiseFn, path: Path, x: Tensor, ts: Tensor, **kw:
 
     Raises ValueError for a grid that does not strictly decrease.   Book: ch. 8
     """
+    steps = pairwise(_grid(ts))
     yield x
-    for t, s in pairwise(_grid(ts)):
+    for t, s in steps:
         x = step(den, path, x, t, s, **kw)
         yield x
 
@@ -218,6 +219,8 @@ def _grid(ts: Tensor) -> Tensor:
     if can_check(ts) and not (ts.diff() < 0).all():
         i = int((~(ts.diff() < 0)).nonzero()[0])
         raise ValueError(f"ts must strictly decrease, from noise to data: ts[{i}] = {ts[i]}, ts[{i + 1}] = {ts[i + 1]}")
+    if can_check(ts) and not (ts[0] <= 1 and ts[-1] >= 0):
+        raise ValueError(f"ts runs from {ts[0]} to {ts[-1]}: keep it in [0, 1], 0 is data, 1 is noise")
     return ts
 
 

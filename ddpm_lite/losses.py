@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .paths import Path, can_check
+from .paths import Path, as_tensor, can_check
 from .predict import Estimate, Kind, determinant, encode, predict
 from .rng import randn_like, uniform_t
 
@@ -62,7 +62,7 @@ def matching_loss(
     error = (predict(net, xt, t, cond) - target).square().flatten(1).mean(1)
     if weight is None:
         return error
-    w = weight(torch.as_tensor(t).to(error).expand(len(x0)))
+    w = weight(as_tensor(t).to(error).expand(len(x0)))
     if w.shape != error.shape:
         raise ValueError(f"weight returned shape {tuple(w.shape)}: it must return {tuple(error.shape)}, one a sample")
     return w * error
@@ -89,7 +89,7 @@ def elbo_weight(path: Path) -> Weight:
 
     L_T + D E[w(t) mean_d |eps - eps_hat|^2] bounds -log p(x0) as the steps become infinitely small (without L_0).
 
-    Returns a function of t, (B,) -> (B,).   Source: Kingma et al. 2021 (VDM), eq. 15 (its lam is twice ours).
+    Returns a function of t, (B,) -> (B,).   Source: Kingma et al. 2021 (VDM), continuous-time loss (its lam is twice ours).
     Book: ch. 8
     """
 

@@ -20,7 +20,7 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     x: (N, *), y: (M, *); one sample a row, flattened. Memory is bounded, the time grows like (N + M)^2.
     Raises ValueError for shapes that do not match, empty samples or values that are not finite.
 
-    Source: Szekely and Rizzo, "Energy statistics" (2013), eq. (2.1) and (6.1).
+    Source: Szekely and Rizzo, "Energy statistics" (2013).   Book: ch. 8
     """
     x, y = _pair(x, y)
     return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
@@ -35,7 +35,7 @@ def mmd(x: Tensor, y: Tensor, *, bandwidth: float = 1.0) -> float:
     x: (N, *), y: (M, *). Memory is bounded. Raises ValueError as `energy_distance` does, and for bandwidth <=
     0.
 
-    Source: Gretton et al., "A kernel two-sample test" (2012), eq. (5).
+    Source: Gretton et al., "A kernel two-sample test" (2012), eq. (5).   Book: ch. 12
     """
     if not bandwidth > 0:
         raise ValueError(f"bandwidth must be positive; got {bandwidth}. Start with the standard deviation of the data.")
@@ -57,7 +57,7 @@ def sliced_wasserstein(
     both means by m alone gives |m| / sqrt(d) for p = 2.
     x: (N, *), y: (M, *). Raises ValueError as `energy_distance` does, and for p < 1 or n_proj < 1.
 
-    Source: Bonneel et al., "Sliced and Radon Wasserstein barycenters of measures" (2015).
+    Source: Bonneel et al., "Sliced and Radon Wasserstein barycenters of measures" (2015).   Book: ch. 12
     """
     if not p >= 1 or n_proj < 1:
         raise ValueError(f"p and n_proj must be at least 1; got p={p}, n_proj={n_proj}")
@@ -82,7 +82,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     features: (N, D) and (M, D), N and M at least 2. Raises ValueError for other shapes or values that are not
     finite.
 
-    Source: Heusel et al., "GANs trained by a two time-scale update rule" (2017), eq. (6).
+    Source: Heusel et al., "GANs trained by a two time-scale update rule" (2017), eq. (6).   Book: ch. 17
     """
     a, b = _pair(features_a, features_b)
     if min(len(a), len(b)) < 2:
@@ -99,7 +99,7 @@ def gaussian_frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov
     is not symmetric or has an eigenvalue below -1e-8 of its largest; smaller negative ones are round-off and
     count as 0.
 
-    Source: Dowson and Landau, "The Frechet distance between multivariate normal distributions" (1982).
+    Source: Dowson and Landau, "The Frechet distance between multivariate normal distributions" (1982).   Book: ch. 17
     """
     mean_a, mean_b = mean_a.double(), mean_b.double()
     d = mean_a.shape[0] if mean_a.ndim == 1 else -1

@@ -127,7 +127,7 @@ class Path:
     def drift(self, t: Time, x: Tensor) -> Tensor:
         """f = alpha'/alpha of the forward SDE dx = f x dt + g dw, padded against x.
 
-        Raises ValueError where alpha = 0.   Source: Kingma et al. 2021 (VDM), sec. 3.   Book: ch. 7
+        Raises ValueError where alpha = 0.   Source: Lu et al. 2022 (DPM-Solver), eq. 3.2.   Book: ch. 7
         """
         c = self.at(t, x)
         if can_check(c.alpha) and (c.alpha == 0).any():
@@ -140,7 +140,7 @@ class Path:
     def g2(self, t: Time, x: Tensor) -> Tensor:
         """g^2 = 2 sigma sigma' - 2 f sigma^2 of the forward SDE, padded against x.
 
-        Raises ValueError where alpha = 0.   Source: Kingma et al. 2021 (VDM), sec. 3.   Book: ch. 7
+        Raises ValueError where alpha = 0.   Source: Lu et al. 2022 (DPM-Solver), eq. 3.2.   Book: ch. 7
         """
         c = self.at(t, x)
         return 2 * c.sigma * (c.dsigma - self.drift(t, x) * c.sigma)
@@ -180,7 +180,7 @@ def _require(fine: bool, message: str) -> None:
 class VP(Path):
     """Variance preserving, beta(t) linear: alpha = exp(-B/2), sigma^2 = 1 - exp(-B), B = int_0^t beta.
 
-    Raises ValueError unless 0 < beta_min <= beta_max.   Source: Song et al. 2021, eq. 11 and 33.   Book: ch. 7
+    Raises ValueError unless 0 < beta_min <= beta_max.   Source: Song et al. 2021, eq. 11.   Book: ch. 7
     """
 
     beta_min: float = 0.1

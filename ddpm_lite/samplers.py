@@ -243,7 +243,7 @@ def linear_ts(n: int, *, t_max: float = 1.0, t_min: float = 0.0) -> Tensor:
 def logsnr_ts(path: Path, n: int, *, t_max: float = 1.0, t_min: float = 1e-3) -> Tensor:
     """n steps even in lam = log(alpha/sigma), from t_max to t_min; (n+1,), float64, strictly decreasing.
 
-    Raises ValueError where lam is infinite: at alpha = 0 or sigma = 0.   Source: Lu et al. 2022, sec. 3.4.
+    Raises ValueError where lam is infinite: at alpha = 0 or sigma = 0.   Source: Lu et al. 2022 (DPM-Solver).
     Book: ch. 9
     """
     low, high = path.lam(t_max), path.lam(t_min)

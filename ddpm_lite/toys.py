@@ -32,6 +32,8 @@ def moons_labelled(n: int, *, generator: Generator | None = None) -> tuple[Tenso
     probability 1/2; then x = sqrt(2) (point - (1/2, 1/4)) + .1 z with z ~ N(0, I).
     Variances: 3/2 + .01 and 9/8 - 2/pi + .01. Returns (n, 2) float32 and (n,) int64. Raises ValueError for n
     < 1.
+
+    Book: ch. 12
     """
     theta = math.pi * _uniform(n, generator)
     label = _choice(n, 2, generator)
@@ -43,7 +45,10 @@ def moons_labelled(n: int, *, generator: Generator | None = None) -> tuple[Tenso
 
 
 def moons(n: int, *, generator: Generator | None = None) -> Tensor:
-    """Draw two interleaved half circles; `moons_labelled` states the law. Returns (n, 2)."""
+    """Draw two interleaved half circles; `moons_labelled` states the law. Returns (n, 2).
+
+    Book: ch. 12
+    """
     return moons_labelled(n, generator=generator)[0]
 
 
@@ -52,13 +57,18 @@ def eight_gaussians_labelled(n: int, *, generator: Generator | None = None) -> t
 
     k uniform on 0..7; x = 1.4 (cos(pi k/4), sin(pi k/4)) + .14 z with z ~ N(0, I).
     Covariance: .9996 I. Returns (n, 2) float32 and k as (n,) int64. Raises ValueError for n < 1.
+
+    Book: ch. 12
     """
     label = _choice(n, 8, generator)
     return 1.4 * _polar(label * (math.pi / 4)) + 0.14 * _normal(n, generator), label
 
 
 def eight_gaussians(n: int, *, generator: Generator | None = None) -> Tensor:
-    """Draw eight Gaussians on a circle; `eight_gaussians_labelled` states the law. Returns (n, 2)."""
+    """Draw eight Gaussians on a circle; `eight_gaussians_labelled` states the law. Returns (n, 2).
+
+    Book: ch. 12
+    """
     return eight_gaussians_labelled(n, generator=generator)[0]
 
 
@@ -68,6 +78,8 @@ def checkerboard(n: int, *, generator: Generator | None = None) -> Tensor:
     Square (i, j), counted from the lower left, is dark when i + j is even. Each coordinate is uniform, with
     variance 1; their covariance is 3/16.
     Returns (n, 2) float32. Raises ValueError for n < 1.
+
+    Book: ch. 12
     """
     column = _choice(n, 4, generator)
     row = 2 * _choice(n, 2, generator) + column % 2
@@ -82,6 +94,8 @@ def swiss_roll(n: int, *, generator: Generator | None = None) -> Tensor:
     phi ~ U[3 pi/2, 9 pi/2]; x = (phi (cos phi, sin phi) - (2, 2/(3 pi))) / 6.8 + .05 z with z ~ N(0, I).
     Sum of the two variances: (39 pi^2/4 - 4 - 4/(9 pi^2)) / 6.8^2 + .005 = 1.9986. Returns (n, 2) float32.
     Raises ValueError for n < 1.
+
+    Book: ch. 12
     """
     phi = math.pi * (1.5 + 3 * _uniform(n, generator))
     point = phi[:, None] * _polar(phi)
@@ -95,6 +109,8 @@ def spirals(n: int, *, generator: Generator | None = None) -> Tensor:
     u ~ U[0, 1], k uniform on {0, 1}; x = 2 sqrt(u) (cos phi, sin phi) + .05 z, phi = 3 pi sqrt(u) + pi k, z ~
     N(0, I).
     Sum of the two variances: 2.005. Returns (n, 2) float32. Raises ValueError for n < 1.
+
+    Book: ch. 12
     """
     root = _uniform(n, generator).sqrt()
     phi = math.pi * (3 * root + _choice(n, 2, generator))
@@ -106,6 +122,8 @@ def rings(n: int, *, generator: Generator | None = None) -> Tensor:
 
     r uniform on {.5, 1, 1.5, 2}, phi ~ U[0, 2 pi]; x = r (cos phi, sin phi) + .05 z with z ~ N(0, I).
     Covariance: .94 I. Returns (n, 2) float32. Raises ValueError for n < 1.
+
+    Book: ch. 12
     """
     r = 0.5 * (1 + _choice(n, 4, generator))
     phi = 2 * math.pi * _uniform(n, generator)
@@ -119,7 +137,7 @@ def pinwheel(n: int, *, generator: Generator | None = None) -> Tensor:
     angle 2 pi k/5 + exp(a)/4. Covariance: 1.35^2 * 1.1 / 2 I = 1.002375 I. Returns (n, 2) float32. Raises
     ValueError for n < 1.
 
-    Source: Johnson et al., "Composing graphical models with neural networks" (2016), for the shape.
+    Source: Johnson et al., "Composing graphical models with neural networks" (2016), for the shape.   Book: ch. 12
     """
     z = _normal(n, generator)
     a, b = 1 + 0.3 * z[:, 0], 0.1 * z[:, 1]
@@ -134,7 +152,7 @@ def digits() -> tuple[Tensor, Tensor]:
     x = level / 8 - 1 for levels 0..16: -1 is paper, 1 is ink. Returns (1797, 1, 8, 8) float32 in [-1, 1] and
     (1797,) int64 in 0..9. Needs no network. Raises ImportError when scikit-learn is missing.
 
-    Source: UCI "Optical Recognition of Handwritten Digits", test part (Alpaydin and Kaynak, 1998).
+    Source: UCI "Optical Recognition of Handwritten Digits", test part (Alpaydin and Kaynak, 1998).   Book: ch. 7
     """
     try:
         from sklearn.datasets import load_digits

@@ -110,6 +110,8 @@ def batches(data: Tensor | tuple[Tensor, ...], size: int, *, generator: Generato
     Each pass over the data is a new permutation, cut into whole batches; the rest of a pass is left out.
     data: (N, *), or a tuple of such with equal N, such as (images, labels). Gives (size, *), or a tuple, on
     the data's device. Raises ValueError for size outside 1..N, unequal N, or values that are not finite.
+
+    Book: ch. 8
     """
     parts = (data,) if isinstance(data, Tensor) else tuple(data)
     n = len(parts[0]) if parts else 0
@@ -139,6 +141,8 @@ def save(path: str | os.PathLike[str], model: nn.Module, config: Any) -> None:
     renamed: a crash leaves the old file or the new one. config: a dict or dataclass of JSON values. Needs
     safetensors.
     Raises ValueError when the config cannot be written as JSON.
+
+    Book: ch. 8
     """
     from safetensors.torch import save as to_bytes
 
@@ -162,6 +166,8 @@ def load(path: str | os.PathLike[str], make: Callable[[dict[str, Any]], nn.Modul
     The weights arrive on the device of the model that `make` returns. Needs safetensors.
     Raises FileNotFoundError when there is no file, ValueError when it is cut or its weights do not fit the
     model.
+
+    Book: ch. 8
     """
     from safetensors import SafetensorError, safe_open
 

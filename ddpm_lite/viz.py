@@ -22,7 +22,7 @@ __all__ = ["PALETTE", "STYLE", "Palette", "density", "image_grid", "scatter", "v
 class Palette(NamedTuple):
     """Eight colours that stay apart for colour-blind readers.
 
-    Source: Okabe and Ito, "Color Universal Design" (2008).
+    Source: Okabe and Ito, "Color Universal Design" (2008).   Book: ch. 1
     """
 
     blue: str = "#0072B2"
@@ -74,6 +74,8 @@ def scatter(
     """Draw 2-D points on axes of equal scale.
 
     x: (N, 2). `size` is the diameter of a point in typographic points. Raises ValueError for another shape.
+
+    Book: ch. 1
     """
     points = _points(x)
     ax.scatter(points[:, 0], points[:, 1], s=size**2, c=color, alpha=alpha, label=label, linewidths=0)
@@ -95,6 +97,8 @@ def density(
 
     log_prob: (N, 2) -> (N,) in nats. `limits` bound both coordinates. Raises ValueError when log_prob returns
     another shape or `limits` do not increase.
+
+    Book: ch. 1
     """
     points = _square(limits, grid)
     values = log_prob(points)
@@ -120,6 +124,8 @@ def vector_field(
 
     field: (N, 2) -> (N, 2), such as a score or a velocity at a fixed t. `limits` bound both coordinates.
     Raises ValueError when `field` returns another shape or `limits` do not increase.
+
+    Book: ch. 4
     """
     points = _square(limits, grid)
     arrows = field(points)
@@ -139,6 +145,8 @@ def image_grid(ax: Axes, x: Tensor, *, columns: int = 8) -> Axes:
 
     x: (N, C, H, W) in [-1, 1] with C = 1 (grey) or 3 (red, green, blue); -1 is black and 1 is white. Values
     outside are drawn as the nearest of the two. Raises ValueError for other shapes.
+
+    Book: ch. 7
     """
     if x.ndim != 4 or x.shape[1] not in (1, 3) or len(x) == 0:
         raise ValueError(f"x must be images of shape (N, 1 or 3, H, W) with N > 0; got {tuple(x.shape)}")

@@ -114,7 +114,7 @@ def test_floor_of_the_eps_loss_on_unit_gaussian_data(name, t):
 @each_path
 @each_kind
 def test_no_network_beats_the_exact_denoiser(path, kind):
-    """At the minimum the loss is even in a small change of the output: the linear term is 0 within 6 standard errors."""
+    """At the minimum the loss is even in a small change of the output: its slope is 0 within 6 standard errors."""
     mixture, n = random_mixture(2), 4000
     x0, x1, t = mixture.sample(n, generator=seeded(3)).double(), normal(14, n, 2), 0.4
     den = mixture.denoiser(path)
@@ -141,7 +141,13 @@ def test_reweight_turns_one_loss_into_the_other(path, kind, to):
     den = dl.Denoiser(net, path, "v")
     loss = {
         k: dl.matching_loss(
-            lambda x, t, k=k: den.read(x, t, k), path, x0, kind=k, t=t, x1=x1, weight=dl.reweight(path, kind, to) if w else None
+            lambda x, t, k=k: den.read(x, t, k),
+            path,
+            x0,
+            kind=k,
+            t=t,
+            x1=x1,
+            weight=dl.reweight(path, kind, to) if w else None,
         )
         for k, w in ((to, False), (kind, True))
     }

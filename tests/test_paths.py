@@ -168,7 +168,9 @@ def test_g2_is_minus_2_sigma2_lam_prime(path):
 def test_no_drift_where_alpha_is_0(path):
     x = normal(2, 3, 2)
     for f in (path.drift, path.g2):
-        with pytest.raises(ValueError, match=rf"{type(path).__name__} has no drift where alpha = 0: start at t_max < 1"):
+        with pytest.raises(
+            ValueError, match=rf"{type(path).__name__} has no drift where alpha = 0: start at t_max < 1"
+        ):
             f(1.0, x)
         with pytest.raises(ValueError, match="alpha = 0"):
             f(torch.tensor([0.5, 1.0, 0.2]), x)
@@ -303,7 +305,11 @@ def test_beta_table_at_a_node_has_the_slope_of_the_step_that_ends_there(steps, d
     betas = dl.linear_betas(steps, start=0.001, end=0.2)
     path, i = dl.BetaTable(betas), torch.arange(1, steps + 1)
     slope = torch.log1p(-betas) * steps  # d log abar / dt in step i
-    nodes = (i.to(dtype) / steps, torch.linspace(0, 1, steps + 1, dtype=dtype)[1:], dl.linear_ts(steps).flip(0)[1:].to(dtype))
+    nodes = (
+        i.to(dtype) / steps,
+        torch.linspace(0, 1, steps + 1, dtype=dtype)[1:],
+        dl.linear_ts(steps).flip(0)[1:].to(dtype),
+    )
     for t in nodes:
         c = path.coefs(t)
         torch.testing.assert_close(2 * c.dalpha / c.alpha, slope.to(dtype), rtol=1e-5, atol=0)

@@ -39,7 +39,9 @@ def test_add_noise_and_velocity():
 
 
 @each_prediction
-@pytest.mark.parametrize(("theirs_variance", "ours_variance"), [("fixed_small", "posterior"), ("fixed_large", "forward")])
+@pytest.mark.parametrize(
+    ("theirs_variance", "ours_variance"), [("fixed_small", "posterior"), ("fixed_large", "forward")]
+)
 def test_ddpm(prediction, theirs_variance, ours_variance):
     """Every step from T to 0, the same noise from a common generator."""
     theirs = scheduler(DDPMScheduler, prediction_type=prediction, variance_type=theirs_variance, clip_sample=False)
@@ -63,7 +65,6 @@ def test_ddim(prediction, eta):
     ts = dl.linear_ts(20)
     assert theirs.timesteps.tolist() == [round(t * STEPS) - 1 for t in ts[:-1].tolist()]
     x = y = normal(3, 5, 2)
-    generator = seeded(2)
     for index, t, s in zip(theirs.timesteps, ts[:-1], ts[1:], strict=True):
         z = torch.randn(5, 2, generator=seeded(int(index)), dtype=torch.float64)
         x = dl.ddim_step(DEN, PATH, x, t, s, eta=eta, generator=seeded(int(index)))

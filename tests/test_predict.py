@@ -158,7 +158,11 @@ def test_kinds_that_hold_at_both_ends(kind, path):
 
 def kernel(x, t):
     """A network with no symmetry: depends on every number and on t."""
-    return torch.sin(x) + t.reshape(-1, *(1 for _ in x.shape[1:])) * x.cos() + 0.1 * x.flatten(1).cumsum(1).reshape(x.shape)
+    return (
+        torch.sin(x)
+        + t.reshape(-1, *(1 for _ in x.shape[1:])) * x.cos()
+        + 0.1 * x.flatten(1).cumsum(1).reshape(x.shape)
+    )
 
 
 @each_path

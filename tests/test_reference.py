@@ -25,7 +25,9 @@ def coef(path: dl.Path, t: float) -> tuple[float, float]:
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_log_prob_is_scipys_and_torchs(dim):
     mixture, x = random_mixture(dim), 2 * normal(0, 20, dim)
-    torch.testing.assert_close(mixture.log_prob(x), torch.from_numpy(scipy_log_prob(mixture, x)), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        mixture.log_prob(x), torch.from_numpy(scipy_log_prob(mixture, x)), rtol=1e-10, atol=1e-10
+    )
     peer = MixtureSameFamily(Categorical(mixture.weights), MultivariateNormal(mixture.means, mixture.covs))
     torch.testing.assert_close(mixture.log_prob(x), peer.log_prob(x), rtol=1e-9, atol=1e-9)
 

@@ -1,4 +1,4 @@
-"""Steps against the papers' updates, exact recursions of moments, orders of convergence; grids against their formulas."""
+"""Steps against the papers' updates and exact recursions of moments; grids against their formulas."""
 
 from __future__ import annotations
 
@@ -46,7 +46,18 @@ def test_ddim_is_equation_12(path, eta):
     noise = eta * cs.sigma / ct.sigma * step
     z = torch.randn(4, 2, generator=seeded(1), dtype=torch.float64)
     want = cs.alpha * e.x0 + (cs.sigma**2 - noise**2).sqrt() * e.eps + noise * z
-    torch.testing.assert_close(dl.ddim_step(den, path, x, t, s, eta=eta, generator=seeded(1)), want, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        dl.ddim_step(den, path, x, t, s, eta=eta, generator=seeded(1)), want, rtol=1e-9, atol=1e-9
+    )
+
+
+@each_path
+@pytest.mark.parametrize(("t", "s"), [(0.3, 0.6), (0.6, 0.3)])
+def test_ddim_without_noise_runs_both_ways(path, t, s):
+    x = normal(0, 4, 2)
+    e = den(x, t)
+    want = coef(path, s).alpha * e.x0 + coef(path, s).sigma * e.eps
+    torch.testing.assert_close(dl.ddim_step(den, path, x, t, s), want, rtol=1e-12, atol=1e-12)
 
 
 def test_ddim_default_is_deterministic_and_draws_nothing():
@@ -124,7 +135,9 @@ def test_heun_is_the_mean_of_two_slopes(path):
     velocity = lambda y, u: coef(path, u).dalpha * den(y, u).x0 + coef(path, u).dsigma * den(y, u).eps  # noqa: E731
     first = velocity(x, t)
     second = velocity(x + (s - t) * first, s)
-    torch.testing.assert_close(dl.heun_step(den, path, x, t, s), x + (s - t) * (first + second) / 2, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        dl.heun_step(den, path, x, t, s), x + (s - t) * (first + second) / 2, rtol=1e-12, atol=1e-12
+    )
     assert torch.equal(dl.heun_step(den, path, x, 0.1, 0.0), dl.euler_step(den, path, x, 0.1, 0.0))
 
 
@@ -192,7 +205,9 @@ def test_each_sample_has_its_own_times(path, step):
     z = torch.randn(2, 2, generator=seeded(1), dtype=torch.float64)
 
     for i in range(2):  # the noise of row i, given to the step alone
-        alone = torch.stack([step(den, path, x[i : i + 1], t[i].item(), s[i].item(), generator=seeded(k))[0] for k in (2, 3)])
+        alone = torch.stack(
+            [step(den, path, x[i : i + 1], t[i].item(), s[i].item(), generator=seeded(k))[0] for k in (2, 3)]
+        )
         noise = torch.cat([torch.randn(1, 2, generator=seeded(k), dtype=torch.float64) for k in (2, 3)])
         scale = (alone[0] - alone[1]) / (noise[0] - noise[1])
         torch.testing.assert_close(both[i], alone[0] + scale * (z[i] - noise[0]), rtol=1e-9, atol=1e-9)
@@ -270,7 +285,13 @@ def test_a_denoiser_is_never_asked_at_0():
     asked = []
     spy = lambda x, t: asked.append(float(torch.as_tensor(t).min())) or den(x, t)  # noqa: E731
     x, ts = normal(18, 4, 2), dl.linear_ts(4, t_max=0.9)
-    for step, calls in ((dl.ddim_step, 4), (dl.ancestral_step, 4), (dl.euler_step, 4), (dl.heun_step, 7), (dl.em_step, 4)):
+    for step, calls in (
+        (dl.ddim_step, 4),
+        (dl.ancestral_step, 4),
+        (dl.euler_step, 4),
+        (dl.heun_step, 7),
+        (dl.em_step, 4),
+    ):
         asked.clear()
         dl.sample(step, spy, dl.VP(), x, ts)
         assert min(asked) > 0
@@ -292,7 +313,9 @@ def test_pc_corrects_at_the_new_level_but_not_at_0():
     got = step(den, path, x, 0.5, 0.3, generator=generator)
     assert torch.equal(got, dl.em_step(den, path, x, 0.5, 0.3, generator=seeded(1)) + 1)
     assert seen == [(den, path, 0.3, generator)]
-    assert torch.equal(step(den, path, x, 0.5, 0.0, generator=seeded(1)), dl.em_step(den, path, x, 0.5, 0.0, generator=seeded(1)))
+    assert torch.equal(
+        step(den, path, x, 0.5, 0.0, generator=seeded(1)), dl.em_step(den, path, x, 0.5, 0.0, generator=seeded(1))
+    )
     assert len(seen) == 1
 
 
@@ -364,11 +387,11 @@ def test_stochastic_steps_reach_the_marginal_at_order_1(path, step, options):
     start = (0.7 * ct.alpha).item(), (0.25 * ct.alpha**2 + ct.sigma**2).item()
     want = (0.7 * cs.alpha).item(), (0.25 * cs.alpha**2 + cs.sigma**2).item()
     errors = []
-    for n in (60, 120):
+    for n in (40, 80):
         got = moments(step, path, data.denoiser(path), *start, dl.linear_ts(n, t_max=t, t_min=s), **options)
         errors.append([abs(g - w) / (w + 1e-3) for g, w in zip(got, want, strict=True)])
     for coarse, fine in zip(*errors, strict=True):
-        assert fine < 0.04
+        assert fine < 0.06
         assert fine < 1e-6 or 1.8 < coarse / fine < 2.2
 
 

@@ -86,15 +86,15 @@ def test_density_contours_lie_on_their_level_sets(ax):
 
 
 def test_vector_field(ax):
-    assert viz.vector_field(ax, lambda x: torch.stack([x[:, 1], 3 * x[:, 0]], 1), limits=(-2, 2), grid=5) is ax
+    assert viz.vector_field(ax, lambda x: torch.stack([x[:, 1], 3 * x[:, 0]], 1), limits=(-4, 4), grid=5) is ax
     (drawn,) = ax.collections
     base = np.asarray(drawn.get_offsets())
-    assert sorted({*base[:, 0].tolist()}) == [-2, -1, 0, 1, 2]
+    assert sorted({*base[:, 0].tolist()}) == [-4, -2, 0, 2, 4]
     assert len({tuple(point) for point in base.tolist()}) == 25
     np.testing.assert_allclose(drawn.U, base[:, 1])
     np.testing.assert_allclose(drawn.V, 3 * base[:, 0])
     # in data units arrows are (U, V)/scale: the longest is one cell
-    assert np.hypot(drawn.U, drawn.V).max() / drawn.scale == pytest.approx(1)
+    assert np.hypot(drawn.U, drawn.V).max() / drawn.scale == pytest.approx(2)
     assert (drawn.angles, drawn.scale_units) == ("xy", "xy")
     viz.vector_field(ax, torch.zeros_like, grid=3)  # no direction, no division by zero
     with pytest.raises(ValueError, match="field must map"):
@@ -102,7 +102,7 @@ def test_vector_field(ax):
 
 
 def test_image_grid_of_grey_images(ax):
-    x = torch.linspace(-1, 1, 5 * 2 * 3).reshape(5, 1, 2, 3)
+    x = torch.linspace(-0.5, 0.5, 5 * 2 * 3).reshape(5, 1, 2, 3)
     assert viz.image_grid(ax, x, columns=3) is ax
     sheet = np.asarray(ax.images[0].get_array())
     assert sheet.shape == (2 * 2 + 1, 3 * 3 + 2)  # two rows of three, lines between
@@ -123,6 +123,8 @@ def test_image_grid_of_colour_images_and_values_outside(ax):
     assert sheet.shape == (4, 9, 3)
     np.testing.assert_allclose(sheet[0, 0], [1, 0.5, 0.5])
     np.testing.assert_allclose(sheet[0, 5], [0.5, 0.5, 0])
+    grey = viz.image_grid(Figure().add_subplot(), torch.tensor([-3.0, 0, 3]).reshape(1, 1, 1, 3))
+    assert np.asarray(grey.images[0].get_array()).tolist() == [[0, 0.5, 1]]
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (2, 2, 8, 8), (0, 1, 8, 8)])

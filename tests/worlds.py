@@ -76,7 +76,7 @@ def by_hand(mixture: dl.GaussianMixture, x: np.ndarray, alpha: float, sigma: flo
 
 
 def exact_flow(mixture: dl.GaussianMixture, path: dl.Path, x: Tensor, t: float, s: float) -> Tensor:
-    """The probability-flow ODE from t to s to about 1e-11, in x/alpha against sigma/alpha: d(x/alpha) = eps d(sigma/alpha)."""
+    """The probability-flow ODE from t to s to about 1e-11: d(x/alpha) = eps d(sigma/alpha)."""
 
     def ratio(u: float) -> tuple[float, float]:
         c = path.coefs(torch.tensor(u, dtype=torch.float64))

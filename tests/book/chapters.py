@@ -206,7 +206,7 @@ def needed_for(path: Path, last: Cell) -> list[Cell]:
 
     A cell counts when it binds or changes a needed name, or sets an option of torch. Figures fall out.
     """
-    kept, names = [last], set(use_of(last.source).reads)
+    kept, names = [last], set(use_of(without_magics(last.source)).reads)
     for cell in reversed([c for c in cells(path) if c.number < last.number]):
         use = use_of(without_magics(cell.source))
         if (use.binds | use.changes - {"book", "plt", "dl", "torch"}) & names or "torch.set_" in cell.source:
@@ -235,10 +235,21 @@ def edited(function: FunctionType, old: str, new: str) -> CodeType:
 
 
 def plant(monkeypatch: Any, where: str, old: str, new: str) -> None:
-    """Replace a piece of source in a function of the package, such as "paths.Path.g2", for everyone who holds it."""
-    module, *names = where.split(".")
-    found: Any = importlib.import_module(f"ddpm_lite.{module}")
-    for name in names:
-        found = inspect.getattr_static(found, name)
-    function = getattr(found, "__func__", found)
-    monkeypatch.setattr(function, "__code__", edited(function, old, new))
+    """Put a bug into the package for everyone who holds the function or the dictionary.
+
+    `where` is a function, such as "paths.Path.g2", in whose source `old` becomes `new`; or an entry of a dictionary,
+    such as "predict.ROWS[v]", which becomes `new` and whose module must hold `old`.
+    """
+    where, _, key = where.rstrip("]").partition("[")
+    name, *attributes = where.split(".")
+    module = importlib.import_module(f"ddpm_lite.{name}")
+    found: Any = module
+    for attribute in attributes:
+        found = inspect.getattr_static(found, attribute)
+    if key:
+        if old not in inspect.getsource(module):
+            raise LookupError(f"{where} does not hold {old!r}: bring the planted bug up to date")
+        monkeypatch.setitem(found, key, eval(new, vars(module)))
+    else:
+        function = getattr(found, "__func__", found)
+        monkeypatch.setattr(function, "__code__", edited(function, old, new))

@@ -14,7 +14,10 @@ from ddpm_lite import book
 
 
 class Bug(NamedTuple):
-    """In `where`, `old` becomes `new`; the chapter's proof table with this number must refuse it."""
+    """In `where`, `old` becomes `new`; the chapter's proof table with this number must refuse it.
+
+    `where` is a function, "paths.Path.g2", or an entry of a dictionary, "predict.ROWS[v]", of which `new` is all.
+    """
 
     chapter: str
     table: int
@@ -61,9 +64,9 @@ BUGS = [
         "nats / (dimensions * math.log(2))", "nats / math.log(2)"),
     # chapter 7
     Bug("07", 1, "abar by an index too early", "paths.BetaTable.__post_init__",
-        "F.pad(torch.log1p(-betas).cumsum(0), (1, 0))", "F.pad(torch.log1p(-betas).cumsum(0), (2, 0))[:-1]"),
+        "(1, 0)", "(2, 0))[:-1].clone("),
     Bug("07", 1, "abar by an index too late", "paths.BetaTable.__post_init__",
-        "F.pad(torch.log1p(-betas).cumsum(0), (1, 0))", "torch.cat([torch.log1p(-betas).cumsum(0), torch.log1p(-betas).cumsum(0)[-1:]])"),
+        "(1, 0)", "(0, 1), value=-10.05"),
     Bug("07", 1, "abar as a sum of betas", "paths.BetaTable.__post_init__",
         "torch.log1p(-betas)", "-betas"),
     Bug("07", 1, "beta as a standard deviation", "paths.BetaTable.__post_init__",
@@ -75,7 +78,8 @@ BUGS = [
     Bug("07", 1, "the last beta is 0.2", "paths.linear_betas",
         "torch.linspace(start, end", "torch.linspace(start, 10 * end"),
     Bug("07", 1, "square roots of betas are evenly spaced", "paths.linear_betas",
-        "torch.linspace(start, end, n, dtype=torch.float64)", "torch.linspace(start**0.5, end**0.5, n, dtype=torch.float64) ** 2"),
+        "torch.linspace(start, end, n, dtype=torch.float64)",
+        "torch.linspace(start**0.5, end**0.5, n, dtype=torch.float64) ** 2"),
     Bug("07", 1, "transition without the square of sigma", "paths.transition",
         "-(ct.sigma**2)", "-ct.sigma"),
     Bug("07", 1, "log-SNR halved in the transition", "paths.transition",
@@ -111,7 +115,8 @@ BUGS = [
     Bug("07", 3, "drift is minus beta", "paths.Path.drift",
         "return c.dalpha / c.alpha", "return 2 * c.dalpha / c.alpha"),
     Bug("07", 3, "g for g squared", "paths.Path.g2",
-        "return 2 * c.sigma * (c.dsigma - self.drift(t, x) * c.sigma)", "return (2 * c.sigma * (c.dsigma - self.drift(t, x) * c.sigma)).sqrt()"),
+        "return 2 * c.sigma * (c.dsigma - self.drift(t, x) * c.sigma)",
+        "return (2 * c.sigma * (c.dsigma - self.drift(t, x) * c.sigma)).sqrt()"),
     Bug("07", 3, "g2 without the drift", "paths.Path.g2",
         "c.dsigma - self.drift(t, x) * c.sigma", "c.dsigma"),
     Bug("07", 3, "VP: alpha' without its half", "paths.VP.coefs",
@@ -122,6 +127,59 @@ BUGS = [
         "rate * sigma)", "sigma)"),
     Bug("07", 1, "BetaTable: the slope of the next step", "paths.BetaTable.coefs",
         "[i - 1] * steps", "[i.clamp(max=steps - 1)] * steps"),
+    # chapter 8
+    Bug("08", 2, "posterior mean with sigma_t for sigma_s", "paths.posterior",
+        "alpha_ts * cs.sigma**2 * xt", "alpha_ts * ct.sigma**2 * xt"),
+    Bug("08", 2, "posterior mean without alpha_s", "paths.posterior",
+        "cs.alpha * var_ts * x0", "var_ts * x0"),
+    Bug("08", 2, "posterior variance is beta", "paths.posterior",
+        "return mean, var_ts * cs.sigma**2 / ct.sigma**2", "return mean, var_ts"),
+    Bug("08", 2, "posterior variance with a lost square", "paths.posterior",
+        "return mean, var_ts * cs.sigma**2 / ct.sigma**2", "return mean, var_ts * cs.sigma / ct.sigma"),
+    Bug("08", 2, "abar by an index too late", "paths.BetaTable.__post_init__",
+        "(1, 0)", "(0, 1), value=-10.05"),
+    Bug("08", 2, "decode with the sign of eps flipped", "predict.decode",
+        "c.alpha * y - a * xt", "a * xt - c.alpha * y"),
+    Bug("08", 2, "determinant with a plus", "predict.decode",
+        "det = c.alpha * b - c.sigma * a", "det = c.alpha * b + c.sigma * a"),
+    Bug("08", 2, "sigma for alpha in the denoiser's gain", "reference.GaussianMixture.denoiser",
+        "gain = noised.alpha[..., None]", "gain = noised.sigma[..., None]"),
+    Bug("08", 2, "eps without sigma", "reference.GaussianMixture.denoiser",
+        "noised.sigma * self._average", "self._average"),
+    Bug("08", 3, "posterior variance is beta", "paths.posterior",
+        "return mean, var_ts * cs.sigma**2 / ct.sigma**2", "return mean, var_ts"),
+    Bug("08", 3, "posterior mean without alpha_s", "paths.posterior",
+        "cs.alpha * var_ts * x0", "var_ts * x0"),
+    Bug("08", 3, "lam is the whole log-SNR", "paths._lam",
+        "c.alpha.log() - c.sigma.log()", "2 * (c.alpha.log() - c.sigma.log())"),
+    Bug("08", 4, "loss with a sum for a mean", "losses.matching_loss",
+        ".flatten(1).mean(1)", ".flatten(1).sum(1) / 2**0.5"),
+    Bug("08", 4, "loss against the data, not the noise", "losses.matching_loss",
+        "Estimate(x0, x1)", "Estimate(x1, x0)"),
+    Bug("08", 4, "noise scaled by the variance", "paths.Path.mix",
+        "c.sigma * x1", "c.sigma**2 * x1"),
+    Bug("08", 4, "weight without its square", "losses.reweight",
+        "** 2", "** 1"),
+    Bug("08", 4, "weight upside down", "losses.reweight",
+        "determinant(c, to) / determinant(c, kind)", "determinant(c, kind) / determinant(c, to)"),
+    Bug("08", 2, "score with the wrong sign", "predict.ROWS[score]",
+        "-1 / c.sigma", "lambda c: (torch.zeros_like(c.alpha), 1 / c.sigma)"),
+    Bug("08", 2, "score with the variance", "predict.ROWS[score]",
+        "-1 / c.sigma", "lambda c: (torch.zeros_like(c.alpha), -1 / c.sigma**2)"),
+    Bug("08", 5, "noise scaled by the variance", "samplers.ancestral_step",
+        "var.sqrt()", "var"),
+    Bug("08", 5, "beta for beta-tilde", "samplers.ancestral_step",
+        'if variance == "forward":', "if True:"),
+    Bug("08", 5, "noise in the last step", "samplers.ancestral_step",
+        "bcast(s, x) > 0", "bcast(s, x) >= 0"),
+    Bug("08", 5, "forward variance of the whole path", "samplers.ancestral_step",
+        "transition(path, t, s, x)[1]", "path.at(t, x).sigma ** 2"),
+    Bug("08", 5, "eta without its square root", "samplers.ddim_step",
+        "fresh.sqrt() *", "fresh *"),
+    Bug("08", 5, "all of sigma_s and noise on top", "samplers.ddim_step",
+        "(1 - fresh).sqrt() * e.eps", "e.eps"),
+    Bug("08", 5, "rand for randn", "rng.randn_like",
+        "torch.randn(", "torch.rand("),
 ]
 # fmt: on
 

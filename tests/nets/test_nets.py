@@ -213,6 +213,30 @@ def test_unet_parameter_counts():
     assert count(classes=10) - count() == 11 * 4 * 32
 
 
+def test_block_written_out():
+    from ddpm_lite.nets.unet import Block
+
+    block = awake(Block(8, 16, 5)).double()
+    x, e = torch.randn(2, 8, 3, 4).double(), torch.randn(2, 5).double()
+
+    def normalise(h, groups=8):
+        parts = h.reshape(2, groups, -1)
+        parts = (parts - parts.mean(2, keepdim=True)) / (parts.var(2, keepdim=True, unbiased=False) + 1e-5).sqrt()
+        return parts.reshape(h.shape)
+
+    def silu(h):
+        return h / (1 + torch.exp(-h))
+
+    def per_channel(v):
+        return v[..., None, None]
+
+    h = normalise(x) * per_channel(block.norm1.weight) + per_channel(block.norm1.bias)
+    h = block.conv1(silu(h))
+    modulation = e @ block.modulation.weight.T + block.modulation.bias  # (B, 32): scales, then shifts
+    h = normalise(h) * (1 + per_channel(modulation[:, :16])) + per_channel(modulation[:, 16:])
+    assert torch.allclose(block(x, e), block.skip(x) + block.conv2(silu(h)), atol=1e-10)
+
+
 def test_attention_weighs_all_pixels():
     from ddpm_lite.nets.unet import Attention
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .paths import Path, as_tensor, can_check
-from .predict import Estimate, Kind, determinant, encode, predict
+from .predict import Estimate, Kind, call_net, determinant, encode
 from .rng import randn_like, uniform_t
 
 __all__ = [
@@ -59,7 +59,7 @@ def matching_loss(
         x1 = randn_like(x0, generator=generator)
     xt = path.mix(x0, x1, t)
     target = encode(Estimate(x0, x1), path.at(t, x0), kind)
-    error = (predict(net, xt, t, cond) - target).square().flatten(1).mean(1)
+    error = (call_net(net, xt, t, cond) - target).square().flatten(1).mean(1)
     if weight is None:
         return error
     w = weight(as_tensor(t).to(error).expand(len(x0)))
@@ -89,8 +89,8 @@ def elbo_weight(path: Path) -> Weight:
 
     L_T + D E[w(t) mean_d |eps - eps_hat|^2] bounds -log p(x0) as the steps become infinitely small (without L_0).
 
-    Returns a function of t, (B,) -> (B,).   Source: Kingma et al. 2021 (VDM), continuous-time loss (its lam is twice ours).
-    Book: ch. 8
+    Returns a function of t, (B,) -> (B,).
+    Source: Kingma et al. 2021 (VDM), the continuous-time loss (its lam is twice ours).   Book: ch. 8
     """
 
     def weight(t: Tensor) -> Tensor:

@@ -354,7 +354,7 @@ def transition(path: Path, t: Time, s: Time, x: Tensor) -> tuple[Tensor, Tensor]
     """The step from s to the noisier t: q(x_t | x_s) = N(alpha_ts x_s, var_ts I), padded against x.
 
     alpha_ts = alpha_t/alpha_s,  var_ts = sigma_t^2 - alpha_ts^2 sigma_s^2 = -sigma_t^2 expm1(2 (lam_t - lam_s)).
-    The last form is never negative, and holds where alpha_t = 0 or sigma_s = 0.
+    The last form is positive exactly when lam falls, and holds where alpha_t = 0 or sigma_s = 0.
 
     Raises ValueError unless s < t.   Source: Kingma et al. 2021 (VDM), app. A.1.   Book: ch. 7
     """

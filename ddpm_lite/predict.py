@@ -22,11 +22,11 @@ __all__ = [
     "Kind",
     "Preconditioned",
     "Row",
+    "call_net",
     "decode",
     "determinant",
     "edm",
     "encode",
-    "predict",
 ]
 
 Row = Callable[[Coefs], tuple[Tensor, Tensor]]
@@ -121,7 +121,7 @@ def decode(y: Tensor, xt: Tensor, c: Coefs, kind: Kind) -> Estimate:
     return Estimate((b * xt - c.sigma * y) / det, (c.alpha * y - a * xt) / det)
 
 
-def predict(net: Callable[..., Tensor], x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Tensor:
+def call_net(net: Callable[..., Tensor], x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Tensor:
     """Call a network: net(x, t) or net(x, t, cond), with t of shape (B,) in the dtype of x.
 
     x: (B, *shape). Returns (B, *shape).
@@ -145,7 +145,7 @@ class Denoiser:
     cond: Tensor | None = None
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Estimate:
-        return decode(predict(self.net, x, t, self.cond), x, self.path.at(t, x), self.kind)
+        return decode(call_net(self.net, x, t, self.cond), x, self.path.at(t, x), self.kind)
 
     def read(self, x: Tensor, t: float | Tensor, kind: Kind) -> Tensor:
         """The estimate in another kind, for example read(x, t, "score"); (B, *shape).   Book: ch. 8"""
@@ -170,4 +170,4 @@ class Preconditioned(nn.Module):
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         c = self.path.at(t, x)
         scaled = x / torch.sqrt(c.sigma**2 + (self.sigma_data * c.alpha) ** 2)
-        return predict(self.net, scaled, -self.path.lam(t) / 4, cond)
+        return call_net(self.net, scaled, -self.path.lam(t) / 4, cond)

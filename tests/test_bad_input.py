@@ -71,7 +71,7 @@ CASES = {
     ),
     "y of decode": (lambda: dl.decode(X[:, 0], X, C, "v"), r"y has shape \(4,\): give it the shape of xt, \(4, 2\)"),
     "net's output": (
-        lambda: dl.predict(lambda x, t: x[:, :1], X, 0.5),
+        lambda: dl.call_net(lambda x, t: x[:, :1], X, 0.5),
         r"net returned shape \(4, 1\): it must return .* \(4, 2\)",
     ),
     "net's output in a loss": (lambda: dl.matching_loss(lambda x, t: x.sum(), VP, X), r"net returned shape \(\)"),

@@ -184,8 +184,8 @@ def test_a_network_gets_one_time_a_sample_in_the_dtype_of_x(t, dtype):
     seen = []
     net = lambda x, t, *cond: seen.append((t, cond)) or x  # noqa: E731
     x, cond = normal(7, 3, 2).to(dtype), torch.tensor([1, 2, 3])
-    dl.predict(net, x, t)
-    dl.predict(net, x, t, cond)
+    dl.call_net(net, x, t)
+    dl.call_net(net, x, t, cond)
     for got, _ in seen:
         assert got.shape == (3,)
         assert got.dtype == dtype

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 COLAB = "https://colab.research.google.com"
 BRANCH = "gh-pages"  # the branch that holds the published site
-INSTALL = "install-the-package"
 
 
 def owner_and_name(url: str) -> tuple[str, str]:
@@ -41,28 +39,8 @@ def open_notebook(
             button["url"] = f"{COLAB}/github/{owner}/{name}/blob/{BRANCH}/_sources/{page}.ipynb"
 
 
-def add_install_cells(app: Sphinx, exception: Exception | None) -> None:
-    """Give every published notebook a first cell that installs the package where it is missing."""
-    if exception or app.builder.format != "html":
-        return
-    url = app.config.html_theme_options["repository_url"]
-    for path in (app.outdir / "_sources").rglob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        if notebook.cells and notebook.cells[0].get("id") == INSTALL:
-            continue
-        source = (
-            "# Installs the package where it is missing, for example on Colab.\n"
-            "import importlib.util\n\n"
-            'if importlib.util.find_spec("ddpm_lite") is None:\n'
-            f'    %pip install --quiet "ddpm-lite[book] @ git+{url}"'
-        )
-        notebook.cells.insert(0, nbformat.v4.new_code_cell(source, id=INSTALL))
-        nbformat.write(notebook, path)
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the events, the button's after the theme's."""
     app.connect("config-inited", set_site_address)
     app.connect("html-page-context", open_notebook, priority=900)
-    app.connect("build-finished", add_install_cells)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

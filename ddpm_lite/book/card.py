@@ -24,8 +24,9 @@ def card(*, can: Sequence[str], needs: Sequence[tuple[str, str]] = (), read_minu
     """Display what the reader will be able to do, what is needed first, and the measured cost of running.
 
     `can` are sentences that begin with a verb; `needs` are pairs (title, page), as ``("Chapter 1", "01_gaussians")``;
-    `read_minutes` is the number of words over 200. The cost counts from the start of the process and is brought up to
-    date after every cell: the saved notebook holds the final figures, also in the output's metadata (`COST_KEY`).
+    `read_minutes` is the number of words over 200, formulas and tables included, drop-downs not. The cost counts from
+    the start of the process and is brought up to date after every cell: the saved notebook holds the final figures,
+    also in the metadata of the card's output (`COST_KEY`).
     Raises ValueError when `can` is empty or `read_minutes` is not positive.
     """
     global _hook

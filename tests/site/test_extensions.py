@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book" / "_ext"))
-chapter_numbers = pytest.importorskip("chapter_numbers")
-package_hash = pytest.importorskip("package_hash")
-plain_docstrings = pytest.importorskip("plain_docstrings")
+chapter_numbers, package_hash, plain_docstrings = map(
+    importlib.import_module, ("chapter_numbers", "package_hash", "plain_docstrings")
+)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,17 @@ def test_the_launch_buttons_lead_to_the_chapter(site: Path, chapter: str, addres
     assert sum("pip install" in "".join(cell["source"]) for cell in cells) == 1
 
 
+def test_the_notebook_for_colab_is_plain_markdown_with_the_page_s_numbers(site: Path, chapter: str) -> None:
+    notebook = json.loads((site / "_sources" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    assert re.findall(r"\{[\w:]+\}`|^:::.*|\]\(\w+\.md", text, re.MULTILINE) == []
+    shown = [number.text.strip("()#¶") for number in article(site, chapter).select("span.eqno")]
+    assert re.findall(r"\\tag\{([\d.]+)\}", text) == shown
+    assert set(re.findall(r"\((\d+\.\d+)\)", text)) <= set(shown) | {
+        number.text.strip("()#¶") for page in site.glob("book/0*.html") for number in soup(page).select("span.eqno")
+    }
+
+
 def test_every_address_of_the_project_is_the_one_in_the_configuration(site: Path, page: str, address: str) -> None:
     owner, name = address.removeprefix("https://github.com/").split("/")
     allowed = (address, f"https://{owner.lower()}.github.io/{name}/")

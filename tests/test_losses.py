@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from worlds import BETAS, KINDS, PATHS, noisy_points, normal, random_mixture, seeded, times, within_law
+from worlds import BETAS, KINDS, PATHS, normal, random_mixture, seeded, times, within_law
 
 import ddpm_lite as dl
 
@@ -272,4 +272,3 @@ def test_loss_of_a_point_set_is_its_brute_force_value(shape):
     loss = dl.matching_loss(lambda x, t: ideal.denoiser(path)(x, t).x0, path, points, kind="x0", t=0.3, x1=x1)
     e = ideal.denoiser(path)(path.mix(points, x1, 0.3), 0.3)
     torch.testing.assert_close(loss, ((e.x0 - points) ** 2).flatten(1).sum(1) / points[0].numel())
-    assert noisy_points(random_mixture(2), path, 0.3).shape == (6, 2)

@@ -169,6 +169,22 @@ def test_em_is_the_reverse_sde_of_the_papers():
     torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8)
 
 
+@each_path
+def test_dpmpp_2m_is_algorithm_2(path):
+    """Lu et al. 2022 (DPM-Solver++), in the paper's indices, on steps of very different sizes."""
+    ts = torch.tensor([0.9, 0.85, 0.5, 0.45, 0.1], dtype=torch.float64)
+    c = path.coefs(ts)
+    h = torch.log(c.alpha / c.sigma).diff()
+    x, x0 = [normal(20, 4, 2)], []
+    for i in range(4):
+        x0.append(den(x[i], ts[i]).x0)
+        r = h[i - 1] / h[i]
+        D = x0[0] if i == 0 else (1 + 1 / (2 * r)) * x0[i] - 1 / (2 * r) * x0[i - 1]
+        x.append(c.sigma[i + 1] / c.sigma[i] * x[i] - c.alpha[i + 1] * (torch.exp(-h[i]) - 1) * D)
+    for got, want in zip(dl.dpmpp_2m(den, path, x[0], ts), x, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("path", [dl.RectifiedFlow(), dl.Cosine()], ids=["RectifiedFlow", "Cosine"])
 def test_em_says_where_it_cannot_start(path):
     mixture, x = random_mixture(2), normal(9, 3, 2)

@@ -17,6 +17,12 @@ __all__ = ["GaussianMixture", "book_mixture"]
 LARGEST_BLOCK = 2**23  # float64 numbers in one (B, K, D) block: 64 MiB
 
 
+def _float64(values: Sequence | Tensor) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.double()
+    return torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in values])
+
+
 class _Noised(NamedTuple):
     """A block of points against the noised components, whose covariances are alpha^2 C_k + sigma^2 I."""
 
@@ -38,7 +44,7 @@ class GaussianMixture:
 
     def __init__(self, weights: Sequence | Tensor, means: Sequence | Tensor, covs: Sequence | Tensor) -> None:
         self._set_points(weights, means)
-        self.covs = torch.as_tensor(covs, dtype=torch.float64)  # (K, D, D)
+        self.covs = _float64(covs)  # (K, D, D)
         k, d = self.means.shape
         if self.covs.shape != (k, d, d):
             raise ValueError(f"covs has shape {tuple(self.covs.shape)}: give {(k, d, d)}, one matrix a component")
@@ -51,8 +57,8 @@ class GaussianMixture:
         self._basis: Tensor | None = basis  # (K, D, D), or None where every axis serves
 
     def _set_points(self, weights: Sequence | Tensor, means: Sequence | Tensor) -> None:
-        self.weights = torch.as_tensor(weights, dtype=torch.float64)  # (K,)
-        self.means = torch.as_tensor(means, dtype=torch.float64)  # (K, D)
+        self.weights = _float64(weights)  # (K,)
+        self.means = _float64(means)  # (K, D)
         if self.means.ndim != 2 or self.weights.shape != self.means.shape[:1]:
             raise ValueError(
                 f"weights has shape {tuple(self.weights.shape)}, means {tuple(self.means.shape)}: give (K,) and (K, D)"

@@ -75,7 +75,7 @@ def ancestral_step(
     variance: Literal["posterior", "forward"] = "posterior",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """DDPM: a draw from the posterior q(x_s | x_t, x0) at the estimated x0; no noise in the step to t = 0.
+    """DDPM: a draw from the posterior q(x_s | x_t, x0) at the estimated x0; no noise in a step to sigma = 0.
 
     variance "posterior" is DDPM's beta-tilde, the lower bound; "forward" is var_ts, its beta, the upper one.
 
@@ -88,7 +88,7 @@ def ancestral_step(
         var = transition(path, t, s, x)[1]
     elif variance != "posterior":
         raise ValueError(f"variance = {variance!r}: give 'posterior' (beta-tilde) or 'forward' (beta)")
-    noise = torch.where(bcast(s, x) > 0, var.sqrt(), 0.0)
+    noise = torch.where(path.at(s, x).sigma > 0, var.sqrt(), 0.0)
     return mean + noise * randn_like(x, generator=generator)
 
 

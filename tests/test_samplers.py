@@ -31,7 +31,7 @@ def den(x, t):
 
 
 def coef(path: dl.Path, t: float) -> dl.Coefs:
-    return path.coefs(torch.tensor(t, dtype=torch.float64))
+    return path.coefs(torch.as_tensor(t, dtype=torch.float64))
 
 
 # --- single steps
@@ -96,15 +96,19 @@ def test_ancestral_mean_and_variance(path, variance):
 
 @each_path
 @pytest.mark.parametrize("variance", ["posterior", "forward"])
-def test_no_noise_in_the_step_to_0(path, variance):
-    x = normal(3, 4, 2)
-    mean, _ = dl.posterior(path, den(x, 0.1).x0, x, 0.1, 0.0)
+def test_a_step_to_clean_data_adds_no_noise(path, variance):
+    """VE has noise sigma_min at t = 0, so its last step is like every other."""
+    x, z = normal(3, 4, 2), torch.randn(4, 2, generator=seeded(1), dtype=torch.float64)
+    mean, var = dl.posterior(path, den(x, 0.1).x0, x, 0.1, 0.0)
+    if variance == "forward":
+        var = dl.transition(path, 0.1, 0.0, x)[1]
+    end = mean + var.sqrt() * z if isinstance(path, dl.VE) else mean
     for s in (0.0, torch.tensor(0.0, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)):
         got = dl.ancestral_step(den, path, x, 0.1, s, variance=variance, generator=seeded(1))
-        torch.testing.assert_close(got, mean, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(got, end, rtol=1e-12, atol=1e-12)
     some = torch.tensor([0.0, 0.05, 0.0, 0.05], dtype=torch.float64)
     both = [dl.ancestral_step(den, path, x, 0.1, some, variance="forward", generator=seeded(k)) for k in (1, 2)]
-    assert torch.equal((both[0] != both[1]).any(1), some > 0)
+    assert torch.equal((both[0] != both[1]).any(1), coef(path, some).sigma > 0)
 
 
 @each_path

@@ -171,8 +171,3 @@ def test_equations_are_labelled_once(path):
     labels = re.findall(r"\$\$\s*\((eq-[\w-]+)\)", path.read_text(encoding="utf-8"))
     assert labels
     assert len(labels) == len(set(labels))
-
-
-@every_chapter
-def test_nothing_is_left_to_do(path):
-    assert not re.search(r"\b(TODO|FIXME|XXX|TBD)\b", path.read_text(encoding="utf-8"))

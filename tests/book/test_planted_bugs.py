@@ -177,7 +177,7 @@ BUGS = [
     Bug("08", 5, "beta for beta-tilde", "samplers.ancestral_step",
         'if variance == "forward":', "if True:"),
     Bug("08", 5, "noise in the last step", "samplers.ancestral_step",
-        "bcast(s, x) > 0", "bcast(s, x) >= 0"),
+        "sigma > 0", "sigma >= 0"),
     Bug("08", 5, "forward variance of the whole path", "samplers.ancestral_step",
         "transition(path, t, s, x)[1]", "path.at(t, x).sigma ** 2"),
     Bug("08", 5, "eta without its square root", "samplers.ddim_step",

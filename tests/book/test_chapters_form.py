@@ -171,3 +171,11 @@ def test_equations_are_labelled_once(path):
     labels = re.findall(r"\$\$\s*\((eq-[\w-]+)\)", path.read_text(encoding="utf-8"))
     assert labels
     assert len(labels) == len(set(labels))
+
+
+@every_chapter
+def test_visible_code_fits_the_page(path):
+    """80 columns fit beside both sidebars; hidden cells may hold long sentences."""
+    visible = [cell for cell in chapters.cells(path) if not {"hide-input", "remove-input"} & set(cell.tags)]
+    assert visible
+    assert [line for cell in visible for line in cell.source.splitlines() if len(line) > 80] == []

@@ -77,3 +77,17 @@ def test_text_stands_out_from_its_background(opened: SimpleNamespace, scheme: st
     for kind in ("p", "li", "td", "th", "summary", "a:not(.headerlink)", "code", ".dl-same", ".dl-planned"):
         contrasts = opened.page.evaluate(CONTRAST, f".bd-article {kind}")
         assert min(contrasts, default=21) >= 4.5, kind
+
+
+def test_no_formula_is_cut_at_a_desk(opened: SimpleNamespace) -> None:
+    cut = "e => e.filter(x => x.scrollWidth > x.clientWidth + 1).map(x => x.closest('div.math').id)"
+    assert opened.page.eval_on_selector_all("div.math mjx-container[display='true']", cut) == []
+
+
+def test_the_quiz_answers_the_keyboard(opened: SimpleNamespace) -> None:
+    options = opened.page.locator(".dl-quiz details")
+    for i in range(options.count()):
+        before = options.nth(i).evaluate("d => d.open")
+        options.nth(i).locator("summary").focus()
+        opened.page.keyboard.press("Enter")
+        assert options.nth(i).evaluate("d => d.open") != before

@@ -45,11 +45,10 @@ def ddim_step(
 ) -> Tensor:
     """DDIM: x_s = alpha_s x0 + sigma_s (sqrt(1 - r) eps + sqrt(r) z),  r = eta^2 var_ts/sigma_t^2.
 
-    eta = 0 is deterministic and exact for a constant estimate; eta = 1 is DDPM with the posterior's variance.
+    eta = 0 is deterministic, exact for a constant estimate, and also runs from data to noise, s > t.
+    eta = 1 is DDPM with the posterior's variance.
 
     x: (B, *shape). Returns (B, *shape).
-
-    With eta = 0 it also runs from data to noise, s > t.
 
     Raises ValueError unless 0 <= eta <= 1 and, for eta > 0, s < t.
     Source: Song et al. 2021 (DDIM), eq. 12 and 16.   Book: ch. 8
@@ -96,6 +95,14 @@ def _velocity(den: DenoiseFn, path: Path, x: Tensor, t: Time) -> Tensor:
     return encode(den(x, t), path.at(t, x), "velocity")
 
 
+def _lands(s: Time) -> bool:
+    """Whether the step ends at t = 0, where no field is evaluated."""
+    lands = as_tensor(s) == 0
+    if lands.any() and not lands.all():
+        raise ValueError("s is 0 for some samples only: step those apart from the others")
+    return bool(lands.all())
+
+
 def euler_step(
     den: DenoiseFn, path: Path, x: Tensor, t: Time, s: Time, *, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -121,10 +128,7 @@ def heun_step(
     """
     h, u = bcast(s, x) - bcast(t, x), _velocity(den, path, x, t)
     guess = x + h * u
-    lands = as_tensor(s) == 0
-    if lands.any() and not lands.all():
-        raise ValueError("s is 0 for some samples only: step those apart from the others")
-    return guess if lands.all() else x + h * (u + _velocity(den, path, guess, s)) / 2
+    return guess if _lands(s) else x + h * (u + _velocity(den, path, guess, s)) / 2
 
 
 def em_step(
@@ -146,12 +150,13 @@ def em_step(
 def pc(predict: Step, correct: Callable[..., Tensor]) -> Step:
     """Predictor-corrector: a step, then correct(den, path, x, s) at the new level, but not at t = 0.
 
-    Returns a step.   Source: Song et al. 2021 (Score-SDE), alg. 1.   Book: ch. 10
+    Returns a step, which raises ValueError when s is 0 for some samples only.
+    Source: Song et al. 2021 (Score-SDE), alg. 1.   Book: ch. 10
     """
 
     def step(den: DenoiseFn, path: Path, x: Tensor, t: Time, s: Time, **kw: torch.Generator | None) -> Tensor:
         x = predict(den, path, x, t, s, **kw)
-        return x if (as_tensor(s) == 0).any() else correct(den, path, x, s, **kw)
+        return x if _lands(s) else correct(den, path, x, s, **kw)
 
     return step
 

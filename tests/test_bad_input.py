@@ -61,6 +61,10 @@ CASES = {
         lambda: dl.heun_step(DEN, VP, X, 0.5, vector(0, 0.1, 0.1, 0.1)),
         r"s is 0 for some samples only: step those apart",
     ),
+    "predictor-corrector half way to 0": (
+        lambda: dl.pc(dl.euler_step, dl.euler_step)(DEN, VP, X, 0.5, vector(0, 0.1, 0.1, 0.1)),
+        r"s is 0 for some samples only: step those apart",
+    ),
     # shapes
     "x1 of other shape": (lambda: VP.mix(X, X[:3], 0.5), r"x1 has shape \(3, 2\): give it the shape of x0, \(4, 2\)"),
     "x1 that would broadcast": (lambda: VP.mix(X, X[:1], 0.5), r"x1 has shape \(1, 2\)"),

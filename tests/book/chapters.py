@@ -177,6 +177,8 @@ def use_of_statement(statement: ast.stmt) -> Use:
     table = symtable.symtable(ast.unparse(statement), "cell", "exec")
     reads = {s.get_name() for s in table.get_symbols() if s.is_referenced()} | globals_inside(table)
     binds = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    counters = names_of_comprehensions(statement)  # since Python 3.12 the table lists them beside the others
+    reads, binds = reads - counters, binds - counters
     if isinstance(statement, ast.For):
         targets = {n.id for n in ast.walk(statement.target) if isinstance(n, ast.Name)}
         reads -= targets - {n.id for n in ast.walk(statement.iter) if isinstance(n, ast.Name)}
@@ -190,6 +192,20 @@ def use_of_statement(statement: ast.stmt) -> Use:
         elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
             changes.add(called.value.id)
     return Use(reads, binds, changes)
+
+
+def names_of_comprehensions(statement: ast.stmt) -> set[str]:
+    """Return the names that only comprehensions bind: in `[i + k for i in rows]` that is i."""
+    kinds = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    inner = {node for whole in ast.walk(statement) if isinstance(whole, kinds) for node in ast.walk(whole)}
+    targets = {
+        name.id
+        for node in inner
+        if isinstance(node, ast.comprehension)
+        for name in ast.walk(node.target)
+        if isinstance(name, ast.Name)
+    }
+    return targets - {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and node not in inner}
 
 
 def globals_inside(table: symtable.SymbolTable) -> set[str]:

@@ -8,12 +8,13 @@ BIN := .venv/bin
 SITE := _build/html
 CODE := ddpm_lite tests tools benchmarks book/_ext
 # every file that the site is made of: the package, the book, its configuration
-SOURCES := $(shell find ddpm_lite book -type f ! -name '*.pyc' ! -name '.*') _config.yml _toc.yml
+SOURCES := $(shell find ddpm_lite book -type f ! -name '*.pyc' ! -name '.*') _config.yml _toc.yml \
+  benchmarks/results.md benchmarks/solver_errors.svg
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test notebooks lab serve bench freeze address lint format types shots clean FORCE
+.PHONY: help install book test notebooks lab serve bench peers freeze address lint format types shots clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -63,8 +64,16 @@ lab: .venv/.installed ## JupyterLab on the chapters
 serve: book ## show the site on this machine only, at port 8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8000
 
-bench: .venv/.installed ## run the benchmarks
-	@for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+# with the peers where `make peers` has installed them; names limit it: make bench ONLY="solvers memory"
+bench: .venv/.installed ## run the benchmarks (minutes) and write benchmarks/results.json
+	@if [ -x .venv-peers/bin/python ]; then .venv-peers/bin/python benchmarks/run.py $(ONLY); \
+	  else $(BIN)/python benchmarks/run.py $(ONLY); fi
+
+peers: .venv/.installed ## make .venv-peers: this package beside the libraries it is compared with
+	"$(PYTHON)" -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__.split("+")[0])')"
+	.venv-peers/bin/python -m pip install -r benchmarks/peers.txt -e '.[book]'
+	.venv-peers/bin/python -m pip install --no-deps k-diffusion torchcfm
 
 freeze: ## pin the newest packages that work together, on Python 3.11
 	python3.11 -m venv --clear _build/freeze

@@ -1,117 +1,111 @@
-"""Measures of speed, each a ratio within one run: `make bench`, or `python benchmarks/run.py`.
+"""All measures, or the named ones: `make bench`, or `python benchmarks/run.py solvers memory`.
 
-One thread, processor time, medians over alternating repetitions. Prints a table and writes `_build/bench.json`.
-A peer that is not installed is named and left out.
+One thread, ratios within one run, medians. Prints each number beside its target and writes `benchmarks/results.json`
+and what the book shows of it; sections that are not run keep their older numbers there. A peer that is not installed
+is named and left out.
 """
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import json
 import os
 import platform
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
+import likelihood
+import memory
+import quality
+import report
+import solvers
+import speed
 import torch
+import training
 
-import ddpm_lite as dl
-from ddpm_lite.nets.mlp import MLP
+RESULT = Path(__file__).with_name("results.json")
+PEERS = ("diffusers", "flow-matching", "torchcfm", "k-diffusion")
 
-REPETITIONS = 5
-RESULT = Path(__file__).parents[1] / "_build" / "bench.json"
-
-
-def processor_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+Rows = list[dict[str, Any]]
 
 
-def ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
-    """Median over repetitions of processor time ours / theirs, the two in turn after a warm-up of each."""
-    ours(), theirs()
-    return statistics.median(processor_seconds(ours) / processor_seconds(theirs) for _ in range(REPETITIONS))
+def solver_section(seed: int, mixtures: int) -> dict[str, Any]:
+    detail = solvers.measure(mixtures, seed)
+    return {"rows": solvers.rows(detail), "detail": detail}
 
 
-def import_seconds() -> float:
-    """Median wall time of `import ddpm_lite` in a new process in which torch is imported already."""
-    code = "import torch, time; t = time.perf_counter(); import ddpm_lite; print(time.perf_counter() - t)"
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True) for _ in range(REPETITIONS)]
-    return statistics.median(float(run.stdout) for run in runs)
+def sections(seed: int, mixtures: int) -> dict[str, Callable[[], dict[str, Any]]]:
+    plain: dict[str, Callable[[], Rows]] = {
+        "speed": speed.rows,
+        "training": training.rows,
+        "quality": quality.rows,
+        "likelihood": likelihood.rows,
+        "memory": memory.rows,
+    }
+    return {name: lambda rows=rows: {"rows": rows()} for name, rows in plain.items()} | {
+        "solvers": lambda: solver_section(seed, mixtures)
+    }
 
 
-def training_ratio(steps: int = 300, batch: int = 256) -> float:
-    """`fit` with `matching_loss`, EMA and data loading, against a bare loop on fixed tensors."""
-    data, path = dl.moons(10_000, generator=torch.Generator().manual_seed(0)), dl.VP()
-    net, bare = MLP(), MLP()
-    ema = dl.EMA(net)
-
-    def ours() -> None:
-        dl.fit(lambda x: dl.matching_loss(net, path, x), net, dl.batches(data, batch), steps=steps, ema=ema)
-
-    x, t, y = torch.randn(batch, 2), torch.rand(batch), torch.randn(batch, 2)
-    optimiser = torch.optim.Adam(bare.parameters(), fused=True)
-
-    def theirs() -> None:
-        for _ in range(steps):
-            optimiser.zero_grad()
-            (bare(x, t) - y).square().mean().backward()
-            optimiser.step()
-
-    return ratio(ours, theirs)
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on, and with."""
+    found: dict[str, Any] = {"processor": processor(), "threads": 1, "system": platform.system()}
+    found |= {"python": platform.python_version(), "torch": torch.__version__}
+    return found | {"peers": {name: installed(name) for name in PEERS}}
 
 
-def sampling_ratio(steps: int = 100, batch: int = 256) -> float:
-    """`ddim_step` folded over a grid, against diffusers' DDIMScheduler, with one network."""
-    from diffusers import DDIMScheduler
-
-    net, path = MLP().eval(), dl.BetaTable(dl.linear_betas())
-    den, x = dl.Denoiser(net, path), torch.randn(batch, 2)
-    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=False)
-    scheduler.set_timesteps(steps)
-
-    @torch.no_grad()
-    def theirs() -> None:
-        state = x
-        for i in scheduler.timesteps:
-            state = scheduler.step(net(state, (i / 1000).expand(batch)), i, state).prev_sample
-
-    return ratio(lambda: dl.sample(dl.ddim_step, den, path, x, dl.linear_ts(steps)), theirs)
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
-def verdict(value: float, target: float | None) -> str:
-    if target is None:
-        return "no target"
-    return f"target {target:.2f} {'reached' if value <= target else 'NOT reached'}"
+def installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def line(row: dict[str, Any]) -> str:
+    target = row["target"]
+    verdict = "" if target is None else f"target {target:<8g} {'reached' if row['value'] <= target else 'NOT REACHED'}"
+    return f"{row['name']:<72} {row['value']:10.4g} {row.get('unit', ''):<14} {verdict}"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", help="some of them; default: all")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the random mixtures; default: the clock")
+    parser.add_argument("--mixtures", type=int, default=8, help="how many random mixtures")
+    options = parser.parse_args()
+    known = sections(options.seed, options.mixtures)
+    unknown = set(options.sections) - set(known)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; give some of {', '.join(known)}")
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    rows: list[tuple[str, float, float | None]] = [
-        ("import ddpm_lite, seconds beyond torch's own import", import_seconds(), 1.0),
-        ("training a 3x128 MLP, processor time against a bare loop", training_ratio(), 1.10),
-    ]
-    if find_spec("diffusers"):
-        rows.append(("DDIM, 100 steps, processor time against diffusers", sampling_ratio(), None))
-    else:
-        print("diffusers: NOT RUN, not installed")
-    for name, value, target in rows:
-        print(f"{name:<60} {value:8.3f}   {verdict(value, target)}")
-    machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
-    result = {
-        "machine": machine | {"torch": torch.__version__, "threads": 1},
-        "rows": [dict(zip(("name", "value", "target"), row, strict=True)) for row in rows],
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    for name in PEERS:
+        if installed(name) is None:
+            print(f"{name}: NOT RUN, not installed (see benchmarks/peers.txt)")
+    for name in options.sections or known:
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        torch.manual_seed(0)
+        section = known[name]() | {"date": datetime.date.today().isoformat(), "machine": machine()}
+        print("\n".join(line(row) for row in section["rows"]), flush=True)
+        print(f"   {time.monotonic() - start:.0f} s", flush=True)
+        result[name] = section
+        report.write(result)
     print(f"written: {RESULT}")
 
 

@@ -4,14 +4,22 @@
 imported by name: `ddpm_lite.nets`, `ddpm_lite.book`.
 """
 
+from .couplings import *
+from .editing import *
+from .energy import *
+from .guidance import *
+from .inverse import *
 from .likelihood import *
 from .losses import *
+from .mcmc import *
 from .metrics import *
+from .ode import *
 from .paths import *
 from .predict import *
 from .reference import *
 from .rng import *
 from .samplers import *
+from .scorematch import *
 from .toys import *
 from .train import *
 from .viz import *

@@ -51,14 +51,17 @@ def matching_loss(
     """
     if x0.ndim < 2:
         raise ValueError(f"x0 has shape {tuple(x0.shape)}: give (B, *shape), one axis at least beside the batch")
-    if can_check(x0) and not x0.isfinite().all():
+    if can_check(x0) and not _finite(x0):
         raise ValueError("x0 holds a number that is not finite: remove it from the data")
     if t is None:
         t = times(len(x0), generator=generator, dtype=x0.dtype, device=x0.device)
     if x1 is None:
         x1 = randn_like(x0, generator=generator)
-    xt = path.mix(x0, x1, t)
-    target = encode(Estimate(x0, x1), path.at(t, x0), kind)
+    if x1.shape != x0.shape:
+        raise ValueError(f"x1 has shape {tuple(x1.shape)}: give it the shape of x0, {tuple(x0.shape)}")
+    c = path.at(t, x0)
+    xt = c.alpha * x0 + c.sigma * x1
+    target = encode(Estimate(x0, x1), c, kind)
     error = (call_net(net, xt, t, cond) - target).square().flatten(1).mean(1)
     if weight is None:
         return error
@@ -66,6 +69,11 @@ def matching_loss(
     if w.shape != error.shape:
         raise ValueError(f"weight returned shape {tuple(w.shape)}: it must return {tuple(error.shape)}, one a sample")
     return w * error
+
+
+def _finite(x: Tensor) -> bool:
+    """Whether all of x is finite; the sum, which is cheap, settles it unless it overflows."""
+    return math.isfinite(x.sum()) or bool(x.isfinite().all())
 
 
 def reweight(path: Path, kind: Kind, to: Kind) -> Weight:

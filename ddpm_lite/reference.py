@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,7 +14,8 @@ from .predict import DenoiseFn, Estimate
 
 __all__ = ["GaussianMixture", "book_mixture"]
 
-LARGEST_BLOCK = 2**23  # float64 numbers in one (B, K, D) block: 64 MiB
+LARGEST_BLOCK = 2**23  # float64 numbers of one block of points against all components: 64 MiB
+NEAREST = 8  # how many distances of a mixture with narrow components are computed a second time
 
 
 def _float64(values: Sequence | Tensor) -> Tensor:
@@ -23,12 +24,25 @@ def _float64(values: Sequence | Tensor) -> Tensor:
     return torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in values])
 
 
+def _progress(blocks: Sequence[Tensor]) -> Iterable[Tensor]:
+    """The blocks; where tqdm is installed and they take more than five seconds, with a bar."""
+    if len(blocks) == 1:
+        return blocks
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return blocks
+    return tqdm(blocks, unit="block", delay=5, leave=False)
+
+
 class _Noised(NamedTuple):
     """A block of points against the noised components, whose covariances are alpha^2 C_k + sigma^2 I."""
 
+    x: Tensor  # (b, D), about the centre where C_k = c_k I
     alpha: Tensor  # (b, 1) or ()
     sigma: Tensor
-    pull: Tensor  # (b, K, D) whitened once: (alpha^2 C_k + sigma^2 I)^-1 (x - alpha m_k), in the eigenbasis of C_k
+    pull: Tensor  # (b, D, K) whitened once: (alpha^2 C_k + sigma^2 I)^-1 (x - alpha m_k), in the eigenbasis of C_k;
+    # where C_k = c_k I the factor 1 / (alpha^2 c_k + sigma^2) alone, (b, K) or (K,)
     log_joint: Tensor  # (b, K) log w_k N(x; alpha m_k, alpha^2 C_k + sigma^2 I)
 
 
@@ -37,6 +51,7 @@ class GaussianMixture:
 
     weights: (K,), positive, summing to 1. means: (K, D). covs: (K, D, D), symmetric, no negative eigenvalue.
     Points may have any shape (B, *shape) with D numbers each. Everything is computed in float64.
+    Where every C_k is c_k I this takes one matrix product and B K numbers, else B K D numbers, both in blocks.
 
     Raises ValueError when shapes disagree, weights do not sum to 1, a covariance is none, or a number is not finite.
     Source: Bishop 2006, sec. 2.3.   Book: ch. 1 and 7
@@ -53,8 +68,11 @@ class GaussianMixture:
         eigenvalues, basis = torch.linalg.eigh(self.covs)
         if eigenvalues.min() < -1e-12 * eigenvalues.abs().max():
             raise ValueError(f"covs has the eigenvalue {eigenvalues.min():.4g}: a covariance has none below 0")
-        self._variances = eigenvalues.clamp_min(0)  # (K, D)
-        self._basis: Tensor | None = basis  # (K, D, D), or None where every axis serves
+        first = self.covs[:, 0, 0]
+        if torch.equal(self.covs, first[:, None, None] * torch.eye(d).to(first)):  # c_k I
+            self._set_isotropic(first.clamp_min(0))
+        else:
+            self._set_axes(eigenvalues.clamp_min(0), basis)
 
     def _set_points(self, weights: Sequence | Tensor, means: Sequence | Tensor) -> None:
         self.weights = _float64(weights)  # (K,)
@@ -69,11 +87,30 @@ class GaussianMixture:
             raise ValueError(f"weights = {self.weights.tolist()}: give positive numbers that sum to 1")
         self.weights = self.weights / self.weights.sum()
 
+    def _set_axes(self, variances: Tensor, basis: Tensor) -> None:
+        """C_k = U_k diag(variances) U_k^T: points are turned to the axes of each component."""
+        self._variances = variances.mT.contiguous()  # (D, K)
+        self._basis: Tensor | None = basis  # (K, D, D)
+        self._bases = basis.permute(1, 2, 0).flatten(1)  # (D, D K)
+        self._rotated_means = torch.einsum("kde,kd->ek", basis, self.means)  # (D, K)
+        self._width = variances.numel()  # numbers that a point takes
+
+    def _set_isotropic(self, variances: Tensor) -> None:
+        """C_k = c_k I: every axis serves, and square distances come from one matrix product, about the centre."""
+        self._variances = variances[None].clone()  # (1, K)
+        self._basis = None
+        self._centre = self.means.mean(0)
+        self._centred = self.means - self._centre  # (K, D)
+        self._squared = torch.einsum("kd,kd->k", self._centred, self._centred)
+        self._narrow = bool(variances.min() < 1e-6 * self._squared.max())
+        k, d = self.means.shape
+        self._width = max(k, min(NEAREST, k) * d if self._narrow else d)
+
     @classmethod
     def from_points(cls, x: Tensor) -> GaussianMixture:
         """A spike of equal weight on each point of x; its denoiser is the ideal one for that finite set.
 
-        x: (N, *shape). It has a density only under a path, at sigma > 0.
+        x: (N, *shape). It has a density only under a path, at sigma > 0. Its `covs` are zeros that take no memory.
 
         Raises ValueError when x is empty or holds a number that is not finite.   Book: ch. 8
         """
@@ -82,8 +119,9 @@ class GaussianMixture:
         mixture = cls.__new__(cls)
         points = x.flatten(1)
         mixture._set_points(torch.full((len(x),), 1 / len(x), dtype=torch.float64, device=x.device), points)
-        mixture._variances = torch.zeros_like(mixture.means)
-        mixture._basis = None
+        k, d = mixture.means.shape
+        mixture.covs = mixture.means.new_zeros(()).expand(k, d, d)
+        mixture._set_isotropic(mixture.means.new_zeros(k))
         return mixture
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -97,7 +135,9 @@ class GaussianMixture:
         k = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
         z = torch.randn(n, self.means.shape[1], generator=generator, device=device, dtype=torch.float64)
         k, z = k.to(self.means.device), z.to(self.means.device)
-        spread = self._rotate_back((z * self._variances[k].sqrt())[:, None], k)[:, 0]
+        spread = z * self._variances[:, k].mT.sqrt()
+        if self._basis is not None:
+            spread = torch.einsum("ne,nde->nd", spread, self._basis[k])
         return (self.means[k] + spread).to(torch.get_default_dtype())
 
     def log_prob(self, x: Tensor, path: Path | None = None, t: float | Tensor | None = None) -> Tensor:
@@ -114,11 +154,7 @@ class GaussianMixture:
 
         Raises ValueError as `log_prob` does.   Book: ch. 4 and 7
         """
-
-        def score(noised: _Noised) -> tuple[Tensor]:
-            return (-self._average(noised, self._rotate_back(noised.pull)),)
-
-        return self._blocks(score, x, path, t)[0].reshape(x.shape)
+        return self._blocks(lambda noised: (-self._average(noised)[1],), x, path, t)[0].reshape(x.shape)
 
     def denoiser(self, path: Path) -> DenoiseFn:
         """The exact denoiser (x, t) -> (E[x0 | x_t], E[eps | x_t]), x0 natively: it holds at alpha = 0 too.
@@ -127,9 +163,8 @@ class GaussianMixture:
         """
 
         def denoise(noised: _Noised) -> tuple[Tensor, Tensor]:
-            gain = noised.alpha[..., None] * self._variances.to(noised.pull) * noised.pull
-            x0 = self._average(noised, self.means.to(noised.pull) + self._rotate_back(gain))
-            return x0, noised.sigma * self._average(noised, self._rotate_back(noised.pull))
+            x0, pull = self._average(noised)
+            return x0, noised.sigma * pull
 
         def den(x: Tensor, t: float | Tensor) -> Estimate:
             x0, eps = self._blocks(denoise, x, path, t)
@@ -146,11 +181,11 @@ class GaussianMixture:
         if x.ndim < 2 or x.shape[1:].numel() != self.means.shape[1]:
             raise ValueError(f"x has shape {tuple(x.shape)}: give (B, {self.means.shape[1]}), the mixture's dimension")
         flat = x.flatten(1)  # (B, D)
-        size = max(1, LARGEST_BLOCK // self.means.numel())
+        size = max(1, LARGEST_BLOCK // self._width)
         each = t.split(size) if isinstance(t, Tensor) and t.ndim else None
         if each is not None and len(t) != len(x):  # type: ignore[arg-type]
             raise ValueError(f"t has length {len(t)}: give a number or one time a sample, ({len(x)},)")  # type: ignore[arg-type]
-        blocks = enumerate(flat.split(size))
+        blocks = enumerate(_progress(flat.split(size)))
         outs = [f(self._noised(block.double(), path, t if each is None else each[i])) for i, block in blocks]
         return tuple(torch.cat(parts).to(x.dtype) for parts in zip(*outs, strict=True))
 
@@ -158,27 +193,56 @@ class GaussianMixture:
         alpha, sigma = x.new_ones(()), x.new_zeros(())
         if path is not None and t is not None:
             alpha, sigma, *_ = path.at(t.double() if isinstance(t, Tensor) else t, x)
-        away = self._rotate(x[:, None] - alpha[..., None] * self.means.to(x))  # (b, K, D)
-        variances = alpha[..., None] ** 2 * self._variances.to(x) + sigma[..., None] ** 2
+        variances = alpha[..., None] ** 2 * self._variances.to(x) + sigma[..., None] ** 2  # (b, D, K) or (D, K)
         if can_check(variances) and not (variances > 0).all():
             raise ValueError("a component without spread has no density: give path and a t with sigma > 0")
-        pull = away / variances
-        log_each = -0.5 * (away * pull + variances.log() + math.log(2 * math.pi)).sum(-1)
-        return _Noised(alpha, sigma, pull, self.weights.to(x).log() + log_each)
-
-    def _average(self, noised: _Noised, value: Tensor) -> Tensor:
-        """Mean of value (b, K, D) over the components, by their posterior weights r_k; (b, D)."""
-        return torch.einsum("bk,bkd->bd", noised.log_joint.softmax(1), value)
-
-    def _rotate(self, value: Tensor) -> Tensor:
-        return value if self._basis is None else torch.einsum("bkd,kde->bke", value, self._basis.to(value))
-
-    def _rotate_back(self, value: Tensor, k: Tensor | None = None) -> Tensor:
         if self._basis is None:
-            return value
-        if k is not None:
-            return torch.einsum("bke,bde->bkd", value, self._basis[k])
-        return torch.einsum("bke,kde->bkd", value, self._basis.to(value))
+            return self._noised_isotropic(x, alpha, sigma, variances.squeeze(-2))
+        away = self._rotate(x) - alpha[..., None] * self._rotated_means.to(x)  # (b, D, K)
+        pull = away / variances
+        log_each = -0.5 * (away * pull + variances.log() + math.log(2 * math.pi)).sum(1)
+        return _Noised(x, alpha, sigma, pull, self.weights.to(x).log() + log_each)
+
+    def _noised_isotropic(self, x: Tensor, alpha: Tensor, sigma: Tensor, variances: Tensor) -> _Noised:
+        """The same with one variance a component, (b, K) or (K,), and no array of shape (b, D, K)."""
+        x = x - alpha * self._centre.to(x)
+        precision = 1 / variances
+        log_each = x.shape[1] / 2 * (precision / (2 * math.pi)).log() - precision / 2 * self._square_distances(x, alpha)
+        return _Noised(x, alpha, sigma, precision, self.weights.to(x).log() + log_each)
+
+    def _square_distances(self, x: Tensor, alpha: Tensor) -> Tensor:
+        """|x - alpha m_k|^2, means and x centred, as |x|^2 - 2 alpha x.m_k + alpha^2 |m_k|^2; (b, K).
+
+        Where a component is so narrow that the rounding of this sum would show, the nearest few by the difference.
+        """
+        means = self._centred.to(x)
+        square = (x * x) @ x.new_ones(x.shape[1], 1) - 2 * (alpha * x) @ means.mT + alpha**2 * self._squared.to(x)
+        if not self._narrow:
+            return square
+        near = square.detach().topk(min(NEAREST, len(means)), largest=False).indices  # (b, 8)
+        return square.scatter(1, near, (x[:, None] - alpha[..., None] * means[near]).square().sum(-1))
+
+    def _average(self, noised: _Noised) -> tuple[Tensor, Tensor]:
+        """E[x0 | x_t] and minus the score, (b, D) each: means over the components by their posterior weights r_k."""
+        x, alpha, sigma, pull, log_joint = noised
+        r = log_joint.softmax(1)  # (b, K)
+        spread = self._variances.to(x)
+        if self._basis is None:
+            share = r * pull
+            near = share @ self._centred.to(x)
+            x0 = self._centre.to(x) + sigma**2 * near + alpha * (share @ spread.mT) * x
+            return x0, share.sum(1, keepdim=True) * x - alpha * near
+        gain = alpha[..., None] * spread * pull
+        x0 = r @ self.means.to(x) + self._rotate_back(r[:, None] * gain)
+        return x0, self._rotate_back(r[:, None] * pull)
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        """x in the eigenbasis of each component; (b, D, K)."""
+        return (x @ self._bases.to(x)).unflatten(1, (x.shape[1], -1))
+
+    def _rotate_back(self, value: Tensor) -> Tensor:
+        """The sum over components of value (b, D, K), each turned back from its eigenbasis; (b, D)."""
+        return value.flatten(1) @ self._bases.to(value).mT
 
 
 def book_mixture(dim: Literal[1, 2] = 2) -> GaussianMixture:

@@ -11,17 +11,24 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 __all__ = ["EMA", "batches", "fit", "load", "save"]
 
 _INTERVAL = 100  # steps between two readings of the loss on an accelerator, and between two texts of the bar
+_AHEAD = 32  # batches that are gathered at once
+_ALIGNED = 16  # numbers, 64 bytes of float32: where a parameter may begin in a vector
+
+# the kernel of torch.optim.Adam(fused=True)
+_adam = partial(torch._fused_adam_, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False)
 
 
 def fit(
@@ -30,7 +37,7 @@ def fit(
     batches: Iterable[Any],
     *,
     steps: int,
-    lr: float = 1e-3,
+    lr: float | Callable[[float], float] = 1e-3,
     ema: EMA | None = None,
     clip: float | None = 1.0,
     autocast: torch.dtype | None = None,
@@ -39,36 +46,38 @@ def fit(
     """Minimise the mean of a loss with Adam and return its value before each step.
 
     theta <- Adam(theta, g min(1, clip/|g|)), g = grad of mean over the batch of loss(batch).
-    loss: batch -> (B,). batches: gives one batch a step. ema: updated after each step. clip: largest gradient
-    norm, or None. autocast: torch.bfloat16 runs the loss in mixed precision. on_step(step, loss): called
-    after step 0, 1, ... with the 0-d loss, detached; reading it on an accelerator waits for it.
-    The model trains in train mode and is left in eval mode, ready to sample. Labels and other parts of a
-    batch are moved by the closure. The progress bar needs tqdm; TQDM_DISABLE=1 in the environment hides it.
-    Raises ValueError when batches end early or loss has no shape (B,), FloatingPointError when the loss is
-    not finite.
+    loss: batch -> (B,). batches: gives one batch a step. lr: a number, or a function of the part of the steps
+    that is done, such as lambda u: 4e-3 * (1 - u). ema: updated after each step. clip: largest gradient norm,
+    or None. autocast: torch.bfloat16 runs the loss in mixed precision. on_step(step, loss): called after step
+    0, 1, ... with the 0-d loss, detached; reading it on an accelerator waits for it.
+    The model trains in train mode and is left in eval mode, ready to sample; no parameter's .grad is set.
+    Labels and other parts of a batch are moved by the closure. The progress bar needs tqdm; TQDM_DISABLE=1 in
+    the environment hides it.
+    Raises ValueError when parameters differ in dtype or device, batches end early or loss has no shape (B,),
+    FloatingPointError when the loss is not finite.
 
     Source: Kingma and Ba, "Adam" (2015). Book: ch. 8
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters or steps < 1:
-        raise ValueError(f"fit needs a model with parameters that require gradients and steps >= 1; got steps={steps}")
-    optimiser = torch.optim.Adam(parameters, lr=lr, fused=True)
+    parameters = _parameters(model)
+    if steps < 1:
+        raise ValueError(f"fit needs steps >= 1; got steps={steps}")
     device = parameters[0].device.type
     record = _Record(1 if device == "cpu" else _INTERVAL)
     model.train()
-    for step, batch in _progress(batches, steps, record):
-        with nullcontext() if autocast is None else torch.autocast(device, dtype=autocast):
-            value = _batch_mean(loss(batch))
-        record.add(value.detach())
-        optimiser.zero_grad()
-        value.backward()
-        if clip is not None:
-            nn.utils.clip_grad_norm_(parameters, clip)
-        optimiser.step()
-        if ema is not None:
-            ema.update()
-        if on_step is not None:
-            on_step(step, value.detach())
+    with _as_vector(parameters) as theta, _beside(ema, parameters, theta):
+        adam = _Adam(theta)
+        for step, batch in _progress(batches, steps, record):
+            with nullcontext() if autocast is None else torch.autocast(device, dtype=autocast):
+                value = _batch_mean(loss(batch))
+            record.add(value.detach())
+            g = _vector(torch.autograd.grad(value, parameters, materialize_grads=True))  # (P,)
+            if clip is not None:
+                g[None].renorm_(2, 0, clip)  # g min(1, clip/|g|)
+            adam.step(g, lr(step / steps) if callable(lr) else lr)
+            if ema is not None:
+                ema.update()
+            if on_step is not None:
+                on_step(step, value.detach())
     model.eval()
     return record.read()
 
@@ -77,8 +86,8 @@ class EMA:
     """An exponential moving average of a model's parameters, in `.model`.
 
     update k = 0, 1, ...: average <- d_k average + (1 - d_k) parameters, d_k = min(decay, (1 + k)/(10 + k)),
-    so that the first steps are soon forgotten. Buffers are copied. The average remembers about 1/(1 - decay)
-    steps.
+    so that the first steps are soon forgotten. Buffers that `state_dict` holds are copied. The average
+    remembers about 1/(1 - decay) steps.
     Raises ValueError for a decay outside [0, 1).
 
     Source: Polyak and Juditsky (1992); the warm-up is TensorFlow's `ExponentialMovingAverage`. Book: ch. 8
@@ -93,14 +102,16 @@ class EMA:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._average: list[Tensor] = [*self.model.parameters()]
         self._current: list[Tensor] = [*model.parameters()]
+        kept = model.state_dict().keys()
+        self._buffers = [name for name, _ in model.named_buffers() if name in kept]
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average one step towards the model's present parameters."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self._average, self._current, 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), self.source.buffers(), strict=True):
-            mine.copy_(theirs)
+        for name in self._buffers:
+            self.model.get_buffer(name).copy_(self.source.get_buffer(name))
         self.updates += 1
 
 
@@ -108,6 +119,7 @@ def batches(data: Tensor | tuple[Tensor, ...], size: int, *, generator: Generato
     """Return an endless iterator over random batches of tensors that lie in memory.
 
     Each pass over the data is a new permutation, cut into whole batches; the rest of a pass is left out.
+    A copy of 32 batches is held at a time.
     data: (N, *), or a tuple of such with equal N, such as (images, labels). Gives (size, *), or a tuple, on
     the data's device. Raises ValueError for size outside 1..N, unequal N, or values that are not finite.
 
@@ -126,9 +138,9 @@ def batches(data: Tensor | tuple[Tensor, ...], size: int, *, generator: Generato
         device = parts[0].device if generator is None else generator.device
         while True:
             order = torch.randperm(n, generator=generator, device=device).to(parts[0].device)
-            for index in order[: n - n % size].split(size):
-                batch = tuple(part[index] for part in parts)
-                yield batch[0] if isinstance(data, Tensor) else batch
+            for ahead in order[: n - n % size].split(_AHEAD * size):
+                for batch in zip(*(part[ahead].split(size) for part in parts), strict=True):
+                    yield batch[0] if isinstance(data, Tensor) else batch
 
     return endless()
 
@@ -188,6 +200,65 @@ def load(path: str | os.PathLike[str], make: Callable[[dict[str, Any]], nn.Modul
     return model.eval()
 
 
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if len(places := {f"{p.dtype} on {p.device}" for p in parameters}) != 1:
+        raise ValueError(
+            "fit needs a model with parameters that require gradients, of one dtype on one device; "
+            f"got {', '.join(sorted(places)) or 'none'}"
+        )
+    return parameters
+
+
+class _Adam:
+    """Adam on one vector, without the bookkeeping of `torch.optim.Adam`."""
+
+    def __init__(self, theta: Tensor) -> None:
+        self.theta, self.m, self.v = [theta], [torch.zeros_like(theta)], [torch.zeros_like(theta)]
+        self.k = [torch.zeros((), device=theta.device)]  # steps so far
+
+    def step(self, g: Tensor, lr: float) -> None:
+        self.k[0] += 1
+        _adam(self.theta, [g], self.m, self.v, [], self.k, lr=lr)
+
+
+def _vector(parts: Sequence[Tensor]) -> Tensor:
+    """The parts end to end, (P,), each beginning where it is aligned."""
+    rests = [*(-part.numel() % _ALIGNED for part in parts[:-1]), 0]
+    return torch.cat([F.pad(p.flatten(), (0, n)) if n else p.flatten() for p, n in zip(parts, rests, strict=True)])
+
+
+@contextmanager
+def _as_vector(parameters: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The parameters as one vector, of which they are views inside the block: one operation serves all."""
+    own = [p.data for p in parameters]
+    vector = _vector(own)
+    begin = 0
+    for p in parameters:
+        p.data = vector[begin : begin + p.numel()].view(p.shape)
+        begin += p.numel() + -p.numel() % _ALIGNED
+    try:
+        yield vector
+    finally:
+        for p, value in zip(parameters, own, strict=True):
+            p.data = value.copy_(p.data)
+
+
+@contextmanager
+def _beside(ema: EMA | None, parameters: list[nn.Parameter], theta: Tensor) -> Iterator[None]:
+    """If the average is of these parameters, it too is one vector inside the block, and updated from theta."""
+    if ema is None or [*map(id, ema._current)] != [*map(id, parameters)]:
+        yield
+        return
+    lists = ema._average, ema._current
+    with _as_vector(ema._average) as average:
+        ema._average, ema._current = [average], [theta]
+        try:
+            yield
+        finally:
+            ema._average, ema._current = lists
+
+
 class _Record:
     """The losses so far; read from the device every `interval` steps, so that no step waits for one."""
 
@@ -203,7 +274,7 @@ class _Record:
 
     def read(self) -> list[float]:
         first = len(self.values)
-        self.values += torch.stack(self.pending).tolist() if self.pending else []
+        self.values += torch.stack(self.pending).tolist() if len(self.pending) > 1 else [v.item() for v in self.pending]
         self.pending = []
         for step, value in enumerate(self.values[first:], first):
             if not math.isfinite(value):

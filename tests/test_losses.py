@@ -96,6 +96,23 @@ def test_inputs_are_not_changed():
         assert torch.equal(now, then)
 
 
+def test_the_path_is_asked_once():
+    calls = []
+
+    class Counted(dl.VP):
+        def coefs(self, t):
+            calls.append(t)
+            return super().coefs(t)
+
+    dl.matching_loss(net, Counted(), normal(22, 4, 3))
+    assert len(calls) == 1
+
+
+def test_large_data_is_not_taken_for_infinite():
+    x0 = torch.full((4, 2), 3e38)  # the sum overflows, the numbers do not
+    assert dl.matching_loss(net, dl.VP(), x0, t=1.0, generator=seeded(0)).isfinite().all()
+
+
 # --- floors
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
+import tqdm
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch.utils._python_dispatch import TorchDispatchMode
 from worlds import PATHS, by_hand, noisy_points, normal, random_mixture, scipy_log_prob, seeded, times, within_law
 
 import ddpm_lite as dl
@@ -154,6 +157,150 @@ def test_from_points_is_a_softmax_over_the_points(path, shape):
         torch.testing.assert_close(e.eps[i], (x[i] - alpha * mean) / sigma, rtol=1e-8, atol=1e-8)
         density = sum(w) / 7 / (2 * math.pi * sigma**2) ** (points[0].numel() / 2)
         assert mixture.log_prob(x, path, t)[i].item() == pytest.approx(math.log(density), abs=1e-9)
+
+
+# --- components without axes: C_k = c_k I
+
+
+def isotropic(dim: int, offset: float = 0.0) -> dl.GaussianMixture:
+    stds = torch.tensor([0.3, 1.0, 0.05, 0.3], dtype=torch.float64)
+    covs = stds[:, None, None] ** 2 * torch.eye(dim, dtype=torch.float64)
+    return dl.GaussianMixture([0.1, 0.4, 0.3, 0.2], normal(20, 4, dim) + offset, covs)
+
+
+@each_path
+@pytest.mark.parametrize("dim", [1, 2, 4])
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_isotropic_components_are_scipys_and_tweedies(path, dim, offset):
+    """dim 4 is the trap K == D; the offset is far from the origin in the scale of the components."""
+    mixture, x0 = isotropic(dim, offset), None
+    for t in (0.05, 0.5, 1.0):
+        x = noisy_points(mixture, path, t)
+        alpha, sigma = coef(path, t)
+        want = torch.from_numpy(scipy_log_prob(mixture, x, alpha, sigma))
+        torch.testing.assert_close(mixture.log_prob(x, path, t), want, rtol=1e-9, atol=1e-9)
+        each = torch.full((len(x),), t, dtype=torch.float64)
+        torch.testing.assert_close(mixture.log_prob(x, path, each), want, rtol=1e-9, atol=1e-9)
+        if alpha > 1e-3:
+            x0, eps = by_hand(mixture, x.numpy(), alpha, sigma)
+            for e in (mixture.denoiser(path)(x, t), mixture.denoiser(path)(x, each)):
+                np.testing.assert_allclose(e.x0.numpy(), x0, rtol=1e-6, atol=1e-6)
+                np.testing.assert_allclose(e.eps.numpy(), eps, rtol=1e-6, atol=1e-6)
+                np.testing.assert_allclose(mixture.score(x, path, t).numpy(), -eps / sigma, rtol=1e-6, atol=1e-6)
+    assert x0 is not None
+
+
+def test_isotropic_components_without_a_path_and_at_the_ends():
+    mixture, x = isotropic(3), normal(21, 5, 3)
+    torch.testing.assert_close(
+        mixture.log_prob(x), torch.from_numpy(scipy_log_prob(mixture, x)), rtol=1e-11, atol=1e-11
+    )
+    clean, noise = (mixture.denoiser(dl.RectifiedFlow())(x, t) for t in (0.0, 1.0))
+    torch.testing.assert_close(clean.x0, x, rtol=1e-12, atol=1e-12)
+    assert (clean.eps == 0).all()
+    torch.testing.assert_close(noise.x0, (mixture.weights @ mixture.means).expand(5, 3), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(noise.eps, x, rtol=1e-12, atol=1e-12)
+
+
+def test_samples_of_isotropic_components():
+    """False-alarm rate under 1e-6: each mean and variance of a single component within 6 standard errors."""
+    mixture = dl.GaussianMixture([1.0], [[1.0, -2.0]], [0.09 * torch.eye(2)])
+    x = mixture.sample(40_000, generator=seeded(22)).double()
+    assert (abs(x.mean(0) - mixture.means[0]) < 6 * 0.3 / 200).all()
+    assert (abs(x.var(0) - 0.09) < 6 * 0.09 * math.sqrt(2) / 200).all()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: random_mixture(2), lambda: isotropic(2), lambda: POINTS], ids=["full", "isotropic", "points"]
+)
+@pytest.mark.parametrize("path", [dl.VP(), dl.RectifiedFlow()], ids=["VP", "RectifiedFlow"])
+def test_derivatives_to_second_order(make, path):
+    """Against differences of the function itself; second ones serve the divergence and guidance."""
+    mixture, t = make(), torch.tensor([0.3, 0.6], dtype=torch.float64)
+    x = noisy_points(mixture, path, t, n=2).requires_grad_()
+    for f in (lambda x: mixture.log_prob(x, path, t), lambda x: mixture.denoiser(path)(x, t)):
+        assert torch.autograd.gradcheck(f, (x,))
+        assert torch.autograd.gradgradcheck(f, (x,))
+
+
+POINTS = dl.GaussianMixture.from_points(normal(23, 6, 2))
+
+
+# --- spikes on many points
+
+
+def directly(points: torch.Tensor, x: torch.Tensor, alpha: float, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """log p_t and E[x0 | x_t], from every difference; (B,) and (B, D)."""
+    log_each = -((x[:, None] - alpha * points) ** 2).sum(-1) / (2 * sigma**2)
+    scale = math.log(len(points)) + points.shape[1] / 2 * math.log(2 * math.pi * sigma**2)
+    return log_each.logsumexp(1) - scale, log_each.softmax(1) @ points
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("sigma", [1e-6, 1e-4, 1e-2, 0.3, 3.0])
+def test_near_a_point_at_any_noise(sigma, offset):
+    """One point stands there three times, one has a neighbour at sigma's distance; the matrix product alone fails."""
+    points = normal(24, 200, 64) + offset
+    points[1] = points[2] = points[0]
+    points[4] = points[3] + sigma * normal(25, 64) / 8
+    mixture, path = dl.GaussianMixture.from_points(points), dl.EDM(10.0)
+    x = points[:6] + sigma * normal(26, 6, 64)
+    log_p, x0 = directly(points, x, 1.0, sigma)
+    # half a unit in the last place of x makes this much of a difference to the truth
+    slack = 64 * offset * 2**-53 * 10 / sigma + 1e-8
+    torch.testing.assert_close(mixture.log_prob(x, path, sigma / 10), log_p, rtol=1e-12, atol=slack)
+    torch.testing.assert_close(mixture.denoiser(path)(x, sigma / 10).x0, x0, rtol=1e-12, atol=1e-9)
+    if sigma == 1e-6:
+        mixture._narrow = False
+        assert abs(mixture.log_prob(x, path, sigma / 10) - log_p).max() > 1e-3
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that anything makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [v for v in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(v, torch.Tensor)]
+        self.numel = max([self.numel, *(v.untyped_storage().nbytes() // v.element_size() for v in made)])
+        return out
+
+
+@pytest.mark.parametrize(("n", "dim"), [(3000, 20), (300, 200)], ids=str)
+def test_memory_of_many_points(n, dim, monkeypatch):
+    """Never a number for each query, point and dimension: beside the points themselves, blocks of the given size."""
+    mixture, x = dl.GaussianMixture.from_points(normal(27, n, dim)), normal(28, 60, dim)
+    for block in (10 * n, 1):
+        monkeypatch.setattr(reference, "LARGEST_BLOCK", block)
+        with Largest() as largest:
+            mixture.log_prob(x, dl.VP(), 0.3), mixture.score(x, dl.VP(), 0.3), mixture.denoiser(dl.VP())(x, 0.3)
+        assert n * dim <= largest.numel <= max(block, n * dim)
+
+
+def test_blocks_of_many_points_give_the_same(monkeypatch):
+    mixture, x, t = dl.GaussianMixture.from_points(normal(29, 50, 7)), normal(30, 11, 7), times(31, 11)
+    calls = [
+        lambda: mixture.log_prob(x, dl.VP(), t),
+        lambda: mixture.score(x, dl.VP(), 0.3),
+        lambda: mixture.denoiser(dl.VP())(x, t).x0,
+    ]
+    whole = [f() for f in calls]
+    for module in (tqdm, None):  # with a bar, and where tqdm is not installed
+        monkeypatch.setitem(sys.modules, "tqdm", module)
+        for block in (1, 200):
+            monkeypatch.setattr(reference, "LARGEST_BLOCK", block)
+            for f, want in zip(calls, whole, strict=True):
+                torch.testing.assert_close(f(), want, rtol=1e-12, atol=1e-12)
+
+
+def test_covariances_of_points_are_zeros_that_take_no_memory():
+    mixture = dl.GaussianMixture.from_points(torch.zeros(1000, 3, 28, 28))
+    assert mixture.covs.shape == (1000, 2352, 2352)
+    assert mixture.covs.untyped_storage().nbytes() == 8
+    assert (mixture.covs[3, :2, :2] == 0).all()
 
 
 def test_from_points_draws_its_points():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import nullcontext
 from itertools import islice, repeat
 
 import pytest
@@ -78,6 +79,76 @@ def test_clipping_matters_in_the_test_above():
         train.fit(square(net), net, parts, steps=5, lr=0.1, clip=clip)
         ends.append(net.weight.detach().clone())
     assert (ends[0] - ends[1]).abs().max() > 1e-3
+
+
+class Odd(nn.Module):
+    """Parameters of many shapes: sizes that fill no 64 bytes, one that gets no gradient, one that is frozen."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.norm = nn.BatchNorm2d(3)
+        self.conv = nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
+        self.unused = nn.Parameter(torch.randn(7))
+        self.frozen = nn.Parameter(torch.randn(5, 1, 1), requires_grad=False)
+        self.last = nn.Linear(5, 1)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.scale * self.last((self.conv(self.norm(x)).sin() * self.frozen).mean((2, 3)))[:, 0]
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("rate", [0.02, lambda u: 0.05 * (1 - u)])
+def test_fit_is_torchs_loop(clip, rate):
+    """A loop with torch's optimiser, clipping and a moving average parameter by parameter."""
+    x, y = torch.randn(16, 3, 5, 5, generator=seeded()), torch.randn(16, generator=seeded(1))
+    net, ours = Odd(), Odd()
+    average = [p.detach().clone() for p in net.parameters()]
+    ema, optimiser = train.EMA(ours, decay=0.3), torch.optim.Adam(net.parameters())
+    for k in range(12):
+        optimiser.param_groups[0]["lr"] = rate(k / 12) if callable(rate) else rate
+        optimiser.zero_grad()
+        (net(x) - y).square().mean().backward()
+        norm = nn.utils.clip_grad_norm_(net.parameters(), clip or math.inf)
+        assert clip is None or norm > clip
+        optimiser.step()
+        decay = min(0.3, (1 + k) / (10 + k))
+        average = [decay * a + (1 - decay) * p.detach() for a, p in zip(average, net.parameters(), strict=True)]
+    train.fit(lambda x: (ours(x) - y).square(), ours, repeat(x), steps=12, lr=rate, clip=clip, ema=ema)
+    for (name, mine), theirs in zip(ours.named_parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5, msg=name)
+    for mine, theirs in zip(ema.model.parameters(), average, strict=True):
+        torch.testing.assert_close(mine.data, theirs, rtol=1e-4, atol=1e-5)
+    assert torch.equal(ema.model.norm.running_var, ours.norm.running_var)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_fit_leaves_parameters_in_their_own_memory(fails):
+    x, y = torch.randn(16, 3, 5, 5, generator=seeded()), torch.randn(16, generator=seeded(1))
+    net = Odd().requires_grad_()
+    ema = train.EMA(net, decay=0.3)
+    tensors = [*net.parameters(), *ema.model.parameters()]
+    where, shapes = [p.data_ptr() for p in tensors], [p.stride() for p in tensors]
+    before, count, seen = [p.detach().clone() for p in tensors], iter(range(9)), []
+
+    def loss(x):
+        seen[:] = [p.detach().clone() for p in tensors]
+        return (net(x) - y).square() * (math.nan if fails and next(count) == 4 else 1)
+
+    def watch(step, value):
+        assert tensors[0].data_ptr() % 64 == tensors[1].data_ptr() % 64 == tensors[2].data_ptr() % 64
+        for a, p in zip(ema.model.parameters(), net.parameters(), strict=True):
+            assert a.shape == p.shape
+
+    with pytest.raises(FloatingPointError, match="step 4") if fails else nullcontext():
+        train.fit(loss, net, repeat(x), steps=6, ema=ema, on_step=watch)
+    assert [p.data_ptr() for p in tensors] == where
+    assert [p.stride() for p in tensors] == shapes
+    moved = [not torch.equal(p, old) for p, old in zip(tensors, before, strict=True)]
+    assert moved.count(False) == 2  # only the unused one and its average
+    if fails:
+        assert all(torch.equal(p, last) for p, last in zip(tensors, seen, strict=True))
 
 
 def test_on_step_and_modes():
@@ -164,8 +235,11 @@ def test_bad_arguments_of_fit():
         train.fit(lambda b: (net(b[0]) - b[1]).square(), net, repeat((x, y)), steps=5)
     with pytest.raises(ValueError, match="steps=0"):
         train.fit(square(net), net, repeat((x, y)), steps=0)
-    with pytest.raises(ValueError, match="parameters that require gradients"):
+    with pytest.raises(ValueError, match=r"parameters that require gradients, .*; got none"):
         train.fit(square(net), nn.ReLU(), repeat((x, y)), steps=1)
+    mixed = nn.Sequential(linear(), linear(inputs=1).double())
+    with pytest.raises(ValueError, match=r"of one dtype on one device; got torch.float32 on cpu, torch.float64 on cpu"):
+        train.fit(square(mixed), mixed, repeat((x, y)), steps=1)
 
 
 def test_fit_without_tqdm(monkeypatch):
@@ -221,6 +295,16 @@ def test_batches_are_permutations_without_the_rest():
     left_out = torch.tensor([next(iter(set(range(10)) - set(one))) for one in passes])
     # counts of 400 draws from 10: chi-squared with 9 degrees of freedom, P(> 45) < 1e-6
     assert ((left_out.bincount(minlength=10) - 40).square() / 40).sum() < 45
+
+
+def test_a_long_pass_is_a_permutation_too():
+    # batches are gathered some at a time; a pass of 99 // 2 = 49 crosses that border
+    draw = train.batches(torch.arange(99.0)[:, None], 2, generator=seeded())
+    for _ in range(5):
+        values = torch.cat(list(islice(draw, 49)))[:, 0]
+        assert values.shape == (98,)
+        assert len(set(values.tolist())) == 98
+        assert not torch.equal(values, values.sort().values)
 
 
 def test_batches_keep_rows_together_and_are_seeded():

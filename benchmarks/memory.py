@@ -13,8 +13,8 @@ import ddpm_lite as dl
 
 torch.set_num_threads(1)
 points = torch.rand(60_000, 784, generator=torch.Generator().manual_seed(0)) * 2 - 1
-mixture, path = dl.GaussianMixture.from_points(points), dl.VP()
 held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+mixture, path = dl.GaussianMixture.from_points(points), dl.VP()
 x, start = path.mix(points[:64], torch.randn(64, 784), 0.5), time.process_time()
 mixture.denoiser(path)(x, 0.5)
 seconds = time.process_time() - start
@@ -27,6 +27,6 @@ def rows() -> list[dict]:
     mebibytes, seconds = json.loads(run.stdout)
     name = "ideal denoiser of 60,000 x 784 points at 64 queries"
     return [
-        {"name": f"{name}: memory beyond the points, MiB", "value": mebibytes, "target": 512.0},
+        {"name": f"{name}: memory beyond the float32 points, MiB", "value": mebibytes, "target": 1024.0},
         {"name": f"{name}: processor seconds", "value": seconds, "target": None},
     ]

@@ -167,14 +167,15 @@ def convergence(problem: Problem) -> float:
 
 
 def measure(mixtures: int, seed: int, say: Callable[[str], None] = print) -> dict:
-    """All numbers: mixtures a and b with three draws of noise, random ones from the given seed and a set with one."""
+    """All numbers, each the median of three draws of noise: mixtures a and b, random ones, a finite set."""
     others, missing = peers()
     rng = np.random.default_rng(seed)
     drawn = [random_mixture(rng) for _ in range(mixtures)]
     cases = [("a", mixture_a(), 1000, (0, 1, 2)), ("b", mixture_b(), 1000, (0, 1, 2))]
-    cases += [(f"random {i + 1}", mixture, 300, (seed,)) for i, mixture in enumerate(drawn)]
+    draws = (seed, seed + 1, seed + 2)
+    cases += [(f"random {i + 1}", mixture, 200, draws) for i, mixture in enumerate(drawn)]
     moons = dl.moons(300, generator=torch.Generator().manual_seed(0))
-    cases.append((NO_TARGET, dl.GaussianMixture.from_points(moons), 300, (0,)))
+    cases.append((NO_TARGET, dl.GaussianMixture.from_points(moons), 200, (0, 1, 2)))
     result: dict = {"counts": COUNTS, "seed": seed, "missing": missing, "peers": len(others), "cases": {}}
     for name, mixture, points, seeds in cases:
         problems = [Problem(mixture, points, s) for s in seeds]

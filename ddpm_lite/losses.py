@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .paths import Path, as_tensor, can_check
+from .paths import Path, all_finite, as_tensor, can_check
 from .predict import Estimate, Kind, call_net, determinant, encode
 from .rng import randn_like, uniform_t
 
@@ -51,7 +51,7 @@ def matching_loss(
     """
     if x0.ndim < 2:
         raise ValueError(f"x0 has shape {tuple(x0.shape)}: give (B, *shape), one axis at least beside the batch")
-    if can_check(x0) and not _finite(x0):
+    if can_check(x0) and not all_finite(x0):
         raise ValueError("x0 holds a number that is not finite: remove it from the data")
     if t is None:
         t = times(len(x0), generator=generator, dtype=x0.dtype, device=x0.device)
@@ -69,11 +69,6 @@ def matching_loss(
     if w.shape != error.shape:
         raise ValueError(f"weight returned shape {tuple(w.shape)}: it must return {tuple(error.shape)}, one a sample")
     return w * error
-
-
-def _finite(x: Tensor) -> bool:
-    """Whether all of x is finite; the sum, which is cheap, settles it unless it overflows."""
-    return math.isfinite(x.sum()) or bool(x.isfinite().all())
 
 
 def reweight(path: Path, kind: Kind, to: Kind) -> Weight:

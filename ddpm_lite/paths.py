@@ -53,12 +53,16 @@ def bcast(t: Time, x: Tensor) -> Tensor:
 
     Raises ValueError when t is neither a number nor one number a sample.   Book: ch. 7
     """
-    t = as_tensor(t)
+    t = _pad(as_tensor(t), x)
+    return t.to(x) if t.ndim else t
+
+
+def _pad(t: Tensor, x: Tensor) -> Tensor:
     if t.ndim == 0:
         return t
     if t.shape != x.shape[:1]:
         raise ValueError(f"t has shape {tuple(t.shape)}: give a number or shape ({len(x)},), one time a sample of x")
-    return t.to(x).reshape(-1, *(1 for _ in x.shape[1:]))
+    return t.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def as_tensor(t: Time) -> Tensor:
@@ -72,9 +76,16 @@ def can_check(t: Tensor) -> bool:
 
 def _time(t: Time) -> Tensor:
     t = as_tensor(t)
-    if can_check(t) and not ((t >= 0) & (t <= 1)).all():
-        raise ValueError(f"t = {_first(t, (t >= 0) & (t <= 1))} lies outside [0, 1]: 0 is data, 1 is noise")
+    if can_check(t):
+        low, high = t.aminmax()  # both NaN where t holds one
+        if not (low.item() >= 0 and high.item() <= 1):
+            raise ValueError(f"t = {_first(t, (t >= 0) & (t <= 1))} lies outside [0, 1]: 0 is data, 1 is noise")
     return t
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether every number is finite; the sum, which is cheap, tells unless it overflows."""
+    return math.isfinite(x.sum()) or bool(x.isfinite().all())
 
 
 def _first(values: Tensor, fine: Tensor) -> float:
@@ -117,8 +128,8 @@ class Path:
 
         Raises ValueError when t lies outside [0, 1] or has the wrong shape.   Book: ch. 7
         """
-        c = self.coefs(_time(t))
-        return Coefs(*(bcast(value, x) for value in c))
+        c = self.coefs(_pad(_time(t), x))
+        return Coefs(*[value.to(x) if value.ndim else value for value in c])
 
     def lam(self, t: Time) -> Tensor:
         """Half the log signal-to-noise ratio, lam = log(alpha/sigma), of the shape of t.   Book: ch. 7"""
@@ -198,12 +209,13 @@ class VP(Path):
 
     def total(self, t: Tensor) -> Tensor:
         """B(t) = int_0^t beta.   Book: ch. 7"""
-        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        return t * (self.beta_min + (self.beta_max - self.beta_min) / 2 * t)
 
     def coefs(self, t: Tensor) -> Coefs:
         beta, total = self.beta(t), self.total(t)
-        alpha, sigma = torch.exp(-total / 2), torch.sqrt(-torch.expm1(-total))
-        return Coefs(alpha, sigma, -beta / 2 * alpha, beta / 2 * alpha**2 / sigma)
+        alpha, sigma = torch.exp(-0.5 * total), torch.sqrt(-torch.expm1(-total))
+        dalpha = -0.5 * beta * alpha
+        return Coefs(alpha, sigma, dalpha, -alpha * dalpha / sigma)
 
     def t_of(self, lam: Tensor) -> Tensor:
         return self._t_of_total(-F.logsigmoid(2 * as_tensor(lam)))
@@ -297,7 +309,7 @@ class RectifiedFlow(Path):
     """
 
     def coefs(self, t: Tensor) -> Coefs:
-        return Coefs(1 - t, t, -torch.ones_like(t), torch.ones_like(t))
+        return Coefs(1 - t, t, torch.full_like(t, -1), torch.ones_like(t))
 
     def t_of(self, lam: Tensor) -> Tensor:
         return torch.sigmoid(-as_tensor(lam))

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .paths import Coefs, Path, bcast, can_check
+from .paths import Coefs, Path, all_finite, bcast, can_check
 
 __all__ = [
     "ROWS",
@@ -96,7 +96,7 @@ def encode(e: Estimate, c: Coefs, kind: Kind) -> Tensor:
     Source: Salimans & Ho 2022, sec. 4 and app. D.   Book: ch. 8
     """
     a, b = _row(kind, c)
-    if can_check(b) and not (a.isfinite() & b.isfinite()).all():
+    if can_check(b) and not all_finite(a + b):
         raise ValueError(f"kind = {kind!r} is infinite where sigma = 0: choose another kind, or keep t above 0")
     return a * e.x0 + b * e.eps
 
@@ -128,7 +128,8 @@ def call_net(net: Callable[..., Tensor], x: Tensor, t: float | Tensor, cond: Ten
 
     Raises ValueError when t or the output has the wrong shape.   Book: ch. 8
     """
-    times = bcast(t, x).to(x).flatten().expand(len(x))
+    times = t if isinstance(t, Tensor) and t.shape == x.shape[:1] else bcast(t, x).expand(len(x))
+    times = times.to(x)
     y = net(x, times) if cond is None else net(x, times, cond)
     if y.shape != x.shape:
         raise ValueError(f"net returned shape {tuple(y.shape)}: it must return the shape of x, {tuple(x.shape)}")

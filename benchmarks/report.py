@@ -53,26 +53,29 @@ def row(entry: dict[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.1e}"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def cases(detail: dict[str, Any]) -> list[str]:
-    """One line a mixture: our error at each count over the best peer's, and whose that is."""
-    counts = detail["counts"]
-    head = ["mixture", "dimension", "components", "std", *(f"{count} evaluations" for count in counts)]
-    lines = [
-        f"Our error over that of the best of {detail['peers']} peers, and that peer. The random mixtures are those of "
-        f"seed {detail['seed']}.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-    ]
+    """One line a mixture: our error at each count over the best peer's; then whose errors those were."""
+    head = ["mixture", "dimension", "parts", "std", *(str(count) for count in detail["counts"])]
+    lines = ["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    winners = set()
     for name, case in detail["cases"].items():
         ours = case["ours"]["ddpm_lite: adams"]
-        shares = [f"{value / error:.2f} ({peer})" for value, (error, peer) in zip(ours, case["best"], strict=False)]
+        shares = [f"{value / error:.2f}" for value, (error, _) in zip(ours, case["best"], strict=False)]
+        winners |= {peer for _, peer in case["best"]}
         cells = [name, str(case["dimension"]), str(case["components"]), number(case["std"]), *shares]
         lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return [
+        f"Our error over that of the best of {detail['peers']} peers, at each number of evaluations. The random "
+        f"mixtures are those of seed {detail['seed']}.",
+        *lines,
+        "",
+        f"Best of the peers at least once: {', '.join(sorted(winners))}." if winners else "",
+    ]
 
 
 def figure(detail: dict[str, Any]) -> None:

@@ -318,6 +318,9 @@ def adams(
     missing past. A data_std half or twice the right one costs a factor of about 3 in the error: take it from
     `angle_scales`.
 
+    A network that predicts eps leaves F an error that grows like sigma/alpha, which the polynomial carries on: start
+    at sigma/alpha = 5 data_std, angle_ts(..., t_max=path.t_of(-log(5 data_std))). Other kinds need no such care.
+
     x: (B, *shape); ts: (n+1,), strictly decreasing; may start at alpha = 0 and end at sigma = 0.
 
     Raises ValueError for a grid that does not strictly decrease, and unless data_std > 0 and order >= 1.

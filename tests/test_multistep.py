@@ -150,6 +150,33 @@ def test_a_wrong_data_std_costs_about_the_stated_factor():
     assert 1.5 < float(np.median(factors)) < 6
 
 
+def test_an_eps_network_wants_a_start_at_five_data_std():
+    """An error of .05 in eps: from t = 1 of VP, sigma/alpha = 157, the samples are lost; from 5 data_std they are not.
+
+    The same error in the velocity of the straight path does no harm from t = 1.
+    """
+    mixture = random_mixture(2, seed=4)
+    scales = dl.angle_scales(mixture.sample(5000, generator=seeded(0)))
+
+    def error(path: dl.Path, kind: str, t_max: float) -> float:
+        exact = mixture.denoiser(path)
+
+        def den(x, t):
+            c = path.at(t, x)
+            return dl.decode(dl.encode(exact(x, t), c, kind) + 0.05 * torch.sin(3 * x), x, c, kind)
+
+        ts = dl.angle_ts(path, 20, middle=scales.middle, t_max=t_max)
+        x = noisy_points(mixture, path, t_max, n=300)
+        ends = [dl.last(dl.adams(d, path, x, ts, data_std=scales.data_std)) for d in (den, exact)]
+        return (ends[0] - ends[1]).square().mean().sqrt().item()
+
+    vp = dl.VP()
+    late = vp.t_of(torch.tensor(-math.log(5 * scales.data_std), dtype=torch.float64)).item()
+    assert error(vp, "eps", 1.0) > 5
+    assert error(vp, "eps", late) < 0.5
+    assert error(dl.RectifiedFlow(), "velocity", 1.0) < 0.5
+
+
 # --- the grid and the scales
 
 

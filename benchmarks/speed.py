@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import torch
-from training import find_spec, ratio
+from training import find_spec, processor_seconds, ratio
 
 import ddpm_lite as dl
 from ddpm_lite.nets import MLP
@@ -20,7 +20,15 @@ def rows() -> list[dict[str, Any]]:
     found = [row("import ddpm_lite, beyond torch's own import", import_seconds(), 1.0, "s")]
     if find_spec("diffusers"):
         found.append(row("DDIM, 100 steps, processor time", sampling_ratio(), None, "x diffusers'"))
+    found += [row(f"ot_couple of {n} pairs, processor time", coupling_ms(n), None, "ms") for n in (64, 256, 1024)]
     return found
+
+
+def coupling_ms(pairs: int) -> float:
+    """Median processor time of `ot_couple` on moons and noise, in milliseconds."""
+    batches = dl.batches(dl.moons(20_000), pairs)
+    times = [processor_seconds(lambda: dl.ot_couple(next(batches), torch.randn(pairs, 2))) for _ in range(21)]
+    return 1e3 * statistics.median(times)
 
 
 def row(name: str, value: float, target: float | None, unit: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
-from worlds import PATHS, noisy_points, normal, random_mixture, seeded, slope_of
+from worlds import PATHS, linear, noisy_points, normal, random_mixture, seeded, slope_of
 
 import ddpm_lite as dl
 
@@ -261,17 +261,6 @@ def test_without_gradients_and_without_changes():
 
 
 # --- the variational bound
-
-
-def linear(path: dl.Path, var: float) -> dl.DenoiseFn:
-    """The exact denoiser of N(0, var I)."""
-
-    def den(x, t):
-        c = path.at(t, x)
-        share = x / (c.alpha**2 * var + c.sigma**2)
-        return dl.Estimate(c.alpha * var * share, c.sigma * share)
-
-    return den
 
 
 @each_path

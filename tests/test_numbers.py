@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from worlds import PATHS, exact_flow, noisy_points, random_mixture, slope_of
+from worlds import PATHS, exact_flow, linear, noisy_points, random_mixture, slope_of
 
 import ddpm_lite as dl
 
@@ -19,17 +19,6 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
 
 def gaussian(var: float) -> dl.GaussianMixture:
     return dl.GaussianMixture([1.0], [[0.0]], [[[var]]])
-
-
-def linear(path: dl.Path, var: float) -> dl.DenoiseFn:
-    """The exact denoiser of N(0, var), in one line: x0 = alpha var x / (alpha^2 var + sigma^2)."""
-
-    def den(x, t):
-        c = path.at(t, x)
-        share = x / (c.alpha**2 * var + c.sigma**2)
-        return dl.Estimate(c.alpha * var * share, c.sigma * share)
-
-    return den
 
 
 @pytest.mark.parametrize("var", [1.0, 0.25])

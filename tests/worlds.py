@@ -46,6 +46,17 @@ def random_mixture(dim: int, seed: int = 0, k: int = 3) -> dl.GaussianMixture:
     return dl.GaussianMixture(weights / weights.sum(), 1.5 * normal(seed + 2, k, dim), covs)
 
 
+def linear(path: dl.Path, var: float) -> dl.DenoiseFn:
+    """The exact denoiser of N(0, var I), in one line: x0 = alpha var x / (alpha^2 var + sigma^2)."""
+
+    def den(x, t):
+        c = path.at(t, x)
+        share = x / (c.alpha**2 * var + c.sigma**2)
+        return dl.Estimate(c.alpha * var * share, c.sigma * share)
+
+    return den
+
+
 def noisy_points(mixture: dl.GaussianMixture, path: dl.Path, t: float | Tensor, n: int = 6, seed: int = 7) -> Tensor:
     """Points where p_t has its mass, (n, D)."""
     x0 = mixture.sample(n, generator=seeded(seed)).double()

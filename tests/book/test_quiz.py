@@ -61,8 +61,8 @@ def test_every_option_is_a_drawer_with_its_reply(monkeypatch):
 
 def test_the_right_option_has_the_yes(monkeypatch):
     html, text = markup(monkeypatch, question(2))
-    assert "<summary>option 2</summary><p><strong>Yes.</strong> reply 2" in html
-    assert "<summary>option 0</summary><p><strong>No.</strong> reply 0" in html
+    assert "<summary>(c) option 2</summary><p><strong>Yes.</strong> reply 2" in html
+    assert "<summary>(a) option 0</summary><p><strong>No.</strong> reply 0" in html
     assert "c: Yes. reply 2" in text
 
 

@@ -1,0 +1,256 @@
+"""The live figures on the built site, in a browser, as a reader uses them."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples import examples
+from live_page import answer, numbers, pictures, put, shown
+
+from ddpm_lite import live
+from ddpm_lite.live.controls import Clock, Knobs, Presets
+
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+FIGURES = examples()
+PAGES = {"bowl": "01_gaussians", "schedule": "07_forward", "chain": "08_ddpm"}
+every_figure = pytest.mark.parametrize("name", FIGURES)
+
+
+def open_page(browser: Any, address: str, **options: Any) -> Any:
+    """The page in a context of its own; `errors` collects what it logs."""
+    context = browser.new_context(**{"viewport": DESK, **options})
+    tab = context.new_page()
+    tab.errors = []
+    tab.on("console", lambda message: tab.errors.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: tab.errors.append(str(error)))
+    tab.goto(address, wait_until="load")
+    return tab
+
+
+@pytest.fixture(params=FIGURES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def figure(browser: Any, server: str, name: str) -> Iterator[Any]:
+    """The first live figure of the chapter, its prediction answered."""
+    tab = open_page(browser, f"{server}/book/{PAGES[name]}.html")
+    found = tab.locator(".dl-figure").first
+    found.wait_for(timeout=30_000)
+    found.scroll_into_view_if_needed()
+    answer(found)
+    yield found
+    assert tab.errors == []
+    tab.context.close()
+
+
+def settable(figure: live.Figure) -> list[Any]:
+    return [c for c in figure.controls if not isinstance(c, Presets | Knobs)]
+
+
+def check_text(text: str, widget: live.Figure, state: dict[str, Any]) -> None:
+    """The announced numbers are the package's, to half a unit of the last digit that is shown."""
+    exact = widget.truth(state)
+    names = re.findall(r"\{(\w+)(?::\.(\d)f)?\}", widget.sentence)
+    wanted = widget.sentence.format(**exact)
+    assert re.sub(r"[-\u2212]?\d+(\.\d+)?", "#", text) == re.sub(r"-?\d+(\.\d+)?", "#", wanted)
+    digits = max(int(each) for _, each in names if each)
+    found, true = numbers(text), numbers(wanted)
+    places = [len(each.partition(".")[2]) for each in re.findall(r"\d+(?:\.\d+)?", text)]
+    assert max(places) == digits
+    for seen, value, place in zip(found, true, places, strict=True):
+        assert abs(seen - value) <= 10.0**-place * 1.01, (text, wanted)  # the last digit may round either way
+
+
+def test_every_figure_of_the_book_is_among_the_examples(site: Path) -> None:
+    """Each chapter's own widgets are the ones that are tested here."""
+    for page in (site / "book").glob("[0-9]*.html"):
+        titles = set(re.findall(r'"title": "([^"]+)", "controls"', page.read_text(encoding="utf-8")))
+        assert titles == {FIGURES[name].title for name, chapter in PAGES.items() if chapter == page.stem}
+
+
+def test_it_announces_the_packages_numbers(figure: Any, name: str) -> None:
+    widget, rng = FIGURES[name], random.Random(7)
+    state = dict(widget.state)
+    check_text(shown(figure), widget, state)
+    for _ in range(3):
+        for control in settable(widget):
+            state[control.name] = control.draw(rng)
+            put(figure, control, state[control.name])
+        check_text(shown(figure), widget, state)
+
+
+def test_each_control_changes_the_picture(figure: Any, name: str) -> None:
+    rng = random.Random(3)
+    for control in settable(FIGURES[name]):
+        changed = False
+        for _ in range(4):
+            shown(figure)
+            before = pictures(figure)
+            put(figure, control, control.draw(rng))
+            shown(figure)
+            changed = changed or pictures(figure) != before
+        assert changed, control
+
+
+def test_presets_and_handles_work_by_keyboard(figure: Any, name: str) -> None:
+    told = []
+    buttons = figure.locator(".dl-presets button").all()
+    for button in buttons:
+        button.focus()
+        figure.page.keyboard.press("Enter")
+        told.append(shown(figure))
+    assert len(set(told)) == len(buttons)
+    for handle in figure.locator(".dl-handle").all():
+        handle.focus()
+        told = []
+        for key in ("ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown", "ArrowDown"):
+            figure.page.keyboard.press(key)
+            shown(figure)
+            told.append(handle.get_attribute("aria-valuetext"))
+        assert len(set(told)) > 1
+        assert handle.get_attribute("aria-label")
+
+
+def test_a_handle_can_be_dragged(figure: Any, name: str) -> None:
+    handles = figure.locator(".dl-handle").all()
+    for handle in handles[len(handles) // 2 : len(handles) // 2 + 1]:
+        before, box = shown(figure), handle.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        figure.page.mouse.move(x, y)
+        figure.page.mouse.down()
+        figure.page.mouse.move(x, y - 8, steps=4)
+        figure.page.mouse.up()
+        assert shown(figure) != before
+        assert abs(handle.bounding_box()["y"] - (box["y"] - 8)) < 2
+
+
+def test_play_moves_and_stops_out_of_sight(figure: Any, name: str) -> None:
+    for clock in (c for c in FIGURES[name].controls if isinstance(c, Clock)):
+        put(figure, clock, clock.start)
+        button = figure.locator(".dl-play")
+        button.click()
+        assert button.inner_text() == "Pause"
+        before = shown(figure)
+        figure.page.wait_for_timeout(500)
+        assert shown(figure) != before
+        figure.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        figure.page.wait_for_function("document.querySelector('.dl-play').textContent === 'Play'", timeout=5_000)
+
+
+@every_figure
+def test_reduced_motion_has_no_motion(browser: Any, server: str, name: str) -> None:
+    tab = open_page(browser, f"{server}/book/{PAGES[name]}.html", reduced_motion="reduce")
+    figure = tab.locator(".dl-figure").first
+    figure.wait_for(timeout=30_000)
+    answer(figure)
+    for clock in (c for c in FIGURES[name].controls if isinstance(c, Clock)):
+        put(figure, clock, clock.start)
+        figure.locator(".dl-play", has_text="To the end").click()
+        shown(figure)
+        value = float(figure.get_by_label(clock.label, exact=True).input_value())
+        assert value == clock.end
+    tab.context.close()
+
+
+@every_figure
+def test_the_reader_predicts_first(browser: Any, server: str, name: str) -> None:
+    """Until then no control works and no number is told; the reply names the answer; it can be skipped."""
+    question = FIGURES[name].question
+    assert question is not None
+    tab = open_page(browser, f"{server}/book/{PAGES[name]}.html")
+    figure = tab.locator(".dl-figure").first
+    figure.wait_for(timeout=30_000)
+    assert figure.locator(".dl-rest").evaluate("rest => rest.inert")
+    assert figure.locator(".dl-spoken").inner_text() == ""
+    assert figure.locator(".dl-handle").count() == 0
+    commit = figure.locator("button[type=submit]")
+    assert commit.is_disabled()
+    wrong = (question.answer + 1) % len(question.options)
+    figure.locator(".dl-prediction input").nth(wrong).focus()
+    tab.keyboard.press("Space")
+    commit.focus()
+    tab.keyboard.press("Enter")
+    reply = figure.locator(".dl-reply").inner_text()
+    assert question.options[wrong] in reply
+    assert question.options[question.answer] in reply
+    assert not figure.locator(".dl-rest").evaluate("rest => rest.inert")
+    tab.context.close()
+
+
+@every_figure
+def test_it_fits_a_phone_and_a_finger(browser: Any, server: str, name: str) -> None:
+    tab = open_page(browser, f"{server}/book/{PAGES[name]}.html", viewport=PHONE, has_touch=True, is_mobile=True)
+    figure = tab.locator(".dl-figure").first
+    figure.wait_for(timeout=30_000)
+    answer(figure)
+    shown(figure)
+    box = figure.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= PHONE["width"]
+    sizes = figure.locator("button:visible, .dl-handle:visible, input[type=range]:visible").evaluate_all(
+        "all => all.map(e => [e.getBoundingClientRect().width, e.getBoundingClientRect().height])"
+    )
+    assert all(min(size) >= 24 for size in sizes)  # WCAG 2.2, 2.5.8
+    tab.context.close()
+
+
+@every_figure
+def test_without_javascript_there_is_a_picture(browser: Any, server: str, name: str) -> None:
+    tab = open_page(browser, f"{server}/book/{PAGES[name]}.html", java_script_enabled=False)
+    image = tab.locator(".dl-still img").first
+    assert image.is_visible()
+    assert len(image.get_attribute("alt")) > 60
+    tab.context.close()
+
+
+@every_figure
+def test_print_gets_the_picture(browser: Any, server: str, name: str) -> None:
+    tab = open_page(browser, f"{server}/book/{PAGES[name]}.html")
+    figure = tab.locator(".dl-figure").first
+    figure.wait_for(timeout=30_000)
+    assert not tab.locator(".dl-still img").first.is_visible()
+    tab.emulate_media(media="print")
+    assert tab.locator(".dl-still img").first.is_visible()
+    assert not figure.is_visible()
+    tab.context.close()
+
+
+@every_figure
+def test_it_works_from_a_file(browser: Any, site: Path, name: str) -> None:
+    tab = open_page(browser, (site / "book" / f"{PAGES[name]}.html").as_uri())
+    figure = tab.locator(".dl-figure").first
+    figure.wait_for(timeout=30_000)
+    answer(figure)
+    check_text(shown(figure), FIGURES[name], FIGURES[name].state)
+    assert tab.errors == []
+    tab.context.close()
+
+
+@every_figure
+def test_it_follows_the_theme(browser: Any, server: str, name: str) -> None:
+    tab = open_page(browser, f"{server}/book/{PAGES[name]}.html", color_scheme="light")
+    figure = tab.locator(".dl-figure").first
+    figure.wait_for(timeout=30_000)
+    ink = "figure => getComputedStyle(figure).getPropertyValue('--dl-text')"
+    light = figure.evaluate(ink)
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    tab.wait_for_timeout(400)
+    assert figure.evaluate(ink) != light
+    tab.context.close()
+
+
+def test_a_cell_that_needs_a_kernel_says_so(browser: Any, server: str) -> None:
+    tab = open_page(browser, f"{server}/book/08_ddpm.html")
+    output = tab.locator(".cell_output", has=tab.locator(".dl-kernel"))
+    assert "Colab" in output.inner_text()
+    assert output.locator("img").is_visible()
+    assert tab.locator(".jupyter-widgets, .widget-box").count() == 0
+    assert tab.errors == []
+    tab.context.close()

@@ -17,6 +17,7 @@ TITLES = {
     "likelihood": "Likelihood",
     "memory": "Memory",
     "speed": "Small costs",
+    "figures": "Live figures",
 }
 
 

@@ -21,6 +21,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
+import figures
 import likelihood
 import memory
 import quality
@@ -48,6 +49,7 @@ def sections(seed: int, mixtures: int) -> dict[str, Callable[[], dict[str, Any]]
         "quality": quality.rows,
         "likelihood": likelihood.rows,
         "memory": memory.rows,
+        "figures": figures.rows,
     }
     return {name: lambda rows=rows: {"rows": rows()} for name, rows in plain.items()} | {
         "solvers": lambda: solver_section(seed, mixtures)

@@ -50,8 +50,8 @@ def _check(prompt: str, options: list[Option]) -> int:
 def _drawer(letter: str, option: Option) -> str:
     """Return one option as a drawer that opens to its reply; the letter names it where the rest is a formula."""
     text, correct, reply = option
-    verdict = "Yes." if correct else "No."
-    return f"<details><summary>({letter}) {inline(text)}</summary><p><strong>{verdict}</strong> {inline(reply)}</p></details>"
+    told = f"<strong>{'Yes.' if correct else 'No.'}</strong> {inline(reply)}"
+    return f"<details><summary>({letter}) {inline(text)}</summary><p>{told}</p></details>"
 
 
 def _lines(number: int, question: Question) -> list[str]:

@@ -72,6 +72,49 @@ def test_level_lines_lie_on_the_level() -> None:
     assert length == pytest.approx(2 * math.pi, rel=1e-3)  # whole, and no piece twice
 
 
+RECORDER = """
+  const { Panel } = await load("draw");
+  const { THEMES } = await load("theme");
+  const strokes = [];
+  const context = new Proxy({}, {
+    set: () => true,
+    get: (_, name) => (...args) => ["moveTo", "lineTo"].includes(name) && strokes.push([name, ...args]),
+  });
+  const panel = new Panel({ clientWidth: 300, clientHeight: 200, getContext: () => context });
+  panel.begin({ x: [-1, 2], y: [0, 4], frame: false }, THEMES.light);
+"""
+
+
+@pytest.mark.needs("node")
+def test_arrows_point_along_the_field() -> None:
+    """Each arrow starts at its point and ends at point + scale field, in pixels; its head lies behind the tip."""
+    script = RECORDER + "panel.quiver(inputs.at, inputs.by, { scale: 0.5 }); return strokes;"
+    at, by = np.array([[0.0, 1.0], [1.0, 3.0]]), np.array([[1.0, 0.0], [-0.5, 2.0]])
+    strokes = run_js(script, {"at": at.ravel(), "by": by.ravel()})
+
+    def to_pixels(place: np.ndarray) -> np.ndarray:
+        return np.array([(place[0] + 1) * 100, (4 - place[1]) * 50])
+
+    for i in range(2):
+        (_, *start), (_, *tip), (_, *left), (_, *again), (_, *right) = strokes[5 * i : 5 * i + 5]
+        assert np.allclose(start, to_pixels(at[i]))
+        assert np.allclose(tip, to_pixels(at[i] + 0.5 * by[i]))
+        assert again == tip
+        along = np.subtract(tip, start)
+        for end in (left, right):
+            assert np.dot(np.subtract(end, tip), along) < 0
+        assert np.allclose((np.array(left) + right) / 2 - tip, -along * 4 / np.linalg.norm(along))
+
+
+@pytest.mark.needs("node")
+def test_a_pixel_and_its_place_are_inverse() -> None:
+    script = RECORDER + "return inputs.map(([x, y]) => panel.inverse(panel.px(x), panel.py(y)));"
+    places = [[-1, 0], [2, 4], [0.3, 1.7]]
+    assert np.allclose(run_js(script, places), places)
+    outside = RECORDER + "return panel.inverse(-50, 900);"
+    assert np.allclose(run_js(outside), [-1, 0])
+
+
 @pytest.mark.needs("node")
 def test_ticks_are_round_and_inside() -> None:
     ranges = [[0, 1], [-5, 5], [0.5, 3], [-2, 2.6], [0, 0.82], [1e-4, 0.02], [-300, 1200]]

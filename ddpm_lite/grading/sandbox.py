@@ -84,16 +84,16 @@ def bubblewrap(program: Sequence[str], limits: Limits) -> list[str]:
             command += ["--symlink", os.readlink(link), str(link)]
         elif link.exists():
             command += ["--ro-bind", str(link), str(link)]
+    command += ["--perms", "1777", "--size", str(limits.file_size), "--tmpfs", "/tmp"]
     bound = folders()
     for folder in parents(bound):
-        if not Path(folder).is_relative_to("/usr"):
+        if folder != "/tmp" and not Path(folder).is_relative_to("/usr"):
             command += ["--perms", "0755", "--dir", folder]
     for folder in bound:
         command += ["--ro-bind", folder, folder]
     if any(PACKAGE.is_relative_to(folder) for folder in [*bound, "/usr"]):  # an exercise is not to be answered by it
         command += ["--tmpfs", str(PACKAGE)]
     command += ["--ro-bind", str(WORKER), "/worker.py", "--proc", "/proc", "--dev", "/dev"]
-    command += ["--perms", "1777", "--size", str(limits.file_size), "--tmpfs", "/tmp"]
     return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", *program]
 
 

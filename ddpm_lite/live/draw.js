@@ -1,6 +1,7 @@
 // Drawing in data coordinates on a canvas.
 
 const MARGIN = { left: 46, right: 12, top: 10, bottom: 38 };
+const NONE = { left: 0, right: 0, top: 0, bottom: 0 };
 const FONT = '13px system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif';
 
 // n even values from low to high, both included.
@@ -47,13 +48,13 @@ export class Panel {
   }
 
   // Starts a picture: sets ranges and colours, clears, and draws the axes.
-  begin({ x, y, xlabel = "", ylabel = "", xticks, yticks, frame = true, margin }, colours) {
+  begin({ x, y, xlabel = "", ylabel = "", xticks, yticks, frame = true }, colours) {
     const ratio = globalThis.devicePixelRatio || 1;
     const width = this.canvas.clientWidth;
     const height = this.canvas.clientHeight;
     if (this.canvas.width !== Math.round(width * ratio)) this.canvas.width = Math.round(width * ratio);
     if (this.canvas.height !== Math.round(height * ratio)) this.canvas.height = Math.round(height * ratio);
-    Object.assign(this, { x, y, width, height, colours, margin: { ...(frame ? MARGIN : zeroMargin()), ...margin } });
+    Object.assign(this, { x, y, width, height, colours, margin: frame ? MARGIN : NONE });
     const c = this.context;
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.clearRect(0, 0, width, height);
@@ -136,17 +137,6 @@ export class Panel {
       c.beginPath();
       for (let i = 0; i < xs.length; i++) c.lineTo(this.px(xs[i]), this.py(ys[i]));
       c.stroke();
-    });
-  }
-
-  // The area between two curves over xs.
-  area(xs, low, high, { colour = this.colours.line, alpha = 0.5 } = {}) {
-    this.inside((c) => {
-      Object.assign(c, { fillStyle: colour, globalAlpha: alpha });
-      c.beginPath();
-      for (let i = 0; i < xs.length; i++) c.lineTo(this.px(xs[i]), this.py(low[i]));
-      for (let i = xs.length - 1; i >= 0; i--) c.lineTo(this.px(xs[i]), this.py(high[i]));
-      c.fill();
     });
   }
 
@@ -240,10 +230,6 @@ export class Panel {
     c.fillText(words, this.px(x) + dx, this.py(y) + dy);
     c.font = FONT;
   }
-}
-
-function zeroMargin() {
-  return { left: 0, right: 0, top: 0, bottom: 0 };
 }
 
 // Ticks with the text of each: plain numbers, or pairs [number, text].

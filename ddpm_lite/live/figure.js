@@ -135,10 +135,9 @@ function panelView(each, stage, set, observer) {
   stage.append(box);
   observer.observe(canvas);
 
-  function place({ label, aspect = 0.75, grow = 1 }) {
+  function place({ label, aspect = 0.75 }) {
     canvas.setAttribute("aria-label", label);
     canvas.style.aspectRatio = String(1 / aspect);
-    box.style.flexGrow = grow;
   }
 
   function handles(list) {

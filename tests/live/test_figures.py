@@ -90,6 +90,14 @@ def test_the_answer_is_one_of_the_options(figure: live.Figure) -> None:
     assert question is None or 0 <= question.answer < len(question.options)
 
 
+def test_the_bowls_answer_is_the_best_of_its_curves() -> None:
+    figure = EXAMPLES["bowl"]
+    offers = next(control.options for control in figure.controls if isinstance(control, Presets))
+    products = [figure.truth({**figure.state, **change})["log10_product"] for _, change in offers]
+    assert figure.question is not None
+    assert products.index(max(products)) == figure.question.answer
+
+
 @every_figure
 def test_a_page_gets_the_widget_the_picture_and_the_sentence(figure: live.Figure) -> None:
     bundle, _ = figure._repr_mimebundle_()

@@ -14,11 +14,18 @@ from live_page import answer, numbers, pictures, put, shown
 
 from ddpm_lite import live
 from ddpm_lite.live.controls import Clock, Knobs, Presets
+from ddpm_lite.live.modules import source
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 FIGURES = examples()
 PAGES = {"bowl": "01_gaussians", "schedule": "07_forward", "chain": "08_ddpm"}
 every_figure = pytest.mark.parametrize("name", FIGURES)
+with_clock = pytest.mark.parametrize(
+    "name", [name for name, figure in FIGURES.items() if any(isinstance(c, Clock) for c in figure.controls)]
+)
+with_handles = pytest.mark.parametrize(
+    "name", [name for name in FIGURES if re.search(r"figure\(\{.*\bhandles\b", source(name))]
+)
 
 
 def open_page(browser: Any, address: str, **options: Any) -> Any:
@@ -118,19 +125,21 @@ def test_presets_and_handles_work_by_keyboard(figure: Any, name: str) -> None:
         assert handle.get_attribute("aria-label")
 
 
+@with_handles
 def test_a_handle_can_be_dragged(figure: Any, name: str) -> None:
     handles = figure.locator(".dl-handle").all()
-    for handle in handles[len(handles) // 2 : len(handles) // 2 + 1]:
-        before, box = shown(figure), handle.bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        figure.page.mouse.move(x, y)
-        figure.page.mouse.down()
-        figure.page.mouse.move(x, y - 8, steps=4)
-        figure.page.mouse.up()
-        assert shown(figure) != before
-        assert abs(handle.bounding_box()["y"] - (box["y"] - 8)) < 2
+    handle = handles[len(handles) // 2]
+    before, box = shown(figure), handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    figure.page.mouse.move(x, y)
+    figure.page.mouse.down()
+    figure.page.mouse.move(x, y - 8, steps=4)
+    figure.page.mouse.up()
+    assert shown(figure) != before
+    assert abs(handle.bounding_box()["y"] - (box["y"] - 8)) < 2
 
 
+@with_clock
 def test_play_moves_and_stops_out_of_sight(figure: Any, name: str) -> None:
     for clock in (c for c in FIGURES[name].controls if isinstance(c, Clock)):
         put(figure, clock, clock.start)
@@ -144,7 +153,7 @@ def test_play_moves_and_stops_out_of_sight(figure: Any, name: str) -> None:
         figure.page.wait_for_function("document.querySelector('.dl-play').textContent === 'Play'", timeout=5_000)
 
 
-@every_figure
+@with_clock
 def test_reduced_motion_has_no_motion(browser: Any, server: str, name: str) -> None:
     tab = open_page(browser, f"{server}/book/{PAGES[name]}.html", reduced_motion="reduce")
     figure = tab.locator(".dl-figure").first

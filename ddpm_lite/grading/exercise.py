@@ -1,10 +1,7 @@
-"""An exercise: its notebook, the cases of its checks, its known right and wrong answers."""
+"""An exercise: the cases of its checks, its known right and wrong answers, and how it stands in its notebook."""
 
 from __future__ import annotations
 
-import ast
-import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Case", "Exercise", "Outcome", "Set", "Task", "Wrong", "load"]
-
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-ROLES = ("answer", "check", "given")
+__all__ = ["Case", "Essay", "Exercise", "Outcome", "Set", "Task", "Wrong", "edited"]
 
 
 @dataclass(frozen=True)
@@ -108,147 +102,42 @@ class Task:
 
     def edited(self, wrong: Wrong) -> str:
         """Return the solution with a known mistake; raises ValueError where the edit does not fit exactly once."""
-        return _edit(self.solution, wrong, f"{self.path}: exercise {self.exercise.id}")
+        return edited(self.solution, wrong, f"{self.path}: exercise {self.exercise.id}")
+
+
+@dataclass(frozen=True)
+class Essay:
+    """A question that a person reads and marks. solution: a model answer, "" where it is private."""
+
+    id: str
+    points: float
+    title: str
+    statement: str
+    solution: str
+    path: Path
 
 
 @dataclass(frozen=True)
 class Set:
-    """The exercises of one chapter, in the order of the notebook."""
+    """The exercises of one chapter, in the order of the notebook; intro: the text before the first of them."""
 
     path: Path
-    exercises: tuple[Task, ...]
+    parts: tuple[Task | Essay, ...]
+    title: str = ""
+    intro: str = ""
+    given: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def exercises(self) -> tuple[Task, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Task))
 
 
-@dataclass
-class _Cell:
-    """A cell of the notebook that has a part in an exercise; where: what an error names."""
-
-    where: str
-    role: str
-    id: str | None
-    debug: bool
-    source: str
-    text: str  # the Markdown before it
-
-
-def load(md_path: str | Path) -> Set:
-    """Return the exercises of `NN_name.md`, which are graded by `NN_name_checks.py` beside it.
-
-    The cells of an exercise: Markdown with a "## " title, a code cell with the metadata `exercise: {id: f, role:
-    answer}` that defines f, and one of role check that holds `check("f", f)`. Code of role given, without an id, runs
-    before every answer. With `debug: true` in the answer's metadata the student starts from the first wrong answer.
-    Raises ValueError that names the file, the cell and the remedy.
-    """
-    path = Path(md_path)
-    cells = _cells(path)
-    given = "\n\n".join(cell.source for cell in cells if cell.role == "given")
-    answers = _by_id(path, cells, "answer")
-    checks = _by_id(path, cells, "check")
-    exercises = _exercises(path.with_name(f"{path.stem}_checks.py"))
-    ids = [exercise.id for exercise in exercises]
-    if ids != list(answers) or ids != list(checks):
-        raise ValueError(
-            f"{path}: the answer cells {list(answers)}, the check cells {list(checks)} and EXERCISES {ids} of the "
-            f"checks differ: give each exercise one of each, in the same order"
-        )
-    for cell in checks.values():
-        if cell.source.strip() != f'check("{cell.id}", {cell.id})':
-            raise ValueError(f'{cell.where}: the check cell must hold check("{cell.id}", {cell.id}) and no more')
-    return Set(path, tuple(_task(path, exercise, answers[exercise.id], given) for exercise in exercises))
-
-
-def _cells(path: Path) -> list[_Cell]:
-    import jupytext  # type: ignore[import-untyped]
-
-    found, text = [], ""
-    for number, cell in enumerate(jupytext.read(path).cells, 1):
-        meta = cell.metadata.get("exercise")
-        if cell.cell_type != "code":
-            text = cell.source
-        elif meta is not None:
-            found.append(_cell(f"{path}, cell {number}", meta, cell.source, text))
-    return found
-
-
-def _cell(where: str, meta: Any, source: str, text: str) -> _Cell:
-    if not isinstance(meta, Mapping) or meta.get("role") not in ROLES:
-        raise ValueError(f"{where}: exercise: {meta} must be {{id: ..., role: ...}} with a role of {', '.join(ROLES)}")
-    if (meta["role"] == "given") != ("id" not in meta):
-        raise ValueError(f"{where}: exercise: {meta} needs an id if it is an answer or a check, and else none")
-    unknown = set(meta) - {"id", "role", "debug"}
-    if unknown:
-        raise ValueError(f"{where}: exercise: {meta} has the unknown keys {sorted(unknown)}: use id, role, debug")
-    return _Cell(where, meta["role"], meta.get("id"), bool(meta.get("debug")), source, text)
-
-
-def _by_id(path: Path, cells: list[_Cell], role: str) -> dict[str, _Cell]:
-    found: dict[str, _Cell] = {}
-    for cell in cells:
-        if cell.role != role:
-            continue
-        if str(cell.id) in found:
-            raise ValueError(f"{cell.where}: {cell.id!r} already has its cell of role {role}: remove one of the two")
-        found[str(cell.id)] = cell
-    if not found:
-        raise ValueError(f"{path}: no cell has the metadata exercise: {{id: ..., role: {role}}}")
-    return found
-
-
-def _exercises(path: Path) -> list[Exercise]:
-    if not path.exists():
-        raise ValueError(f"{path} is missing: write EXERCISES, the list of the notebook's checks, in it")
-    namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
-    try:
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
-    except Exception as error:
-        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    exercises = namespace.get("EXERCISES")
-    if not isinstance(exercises, list) or not all(isinstance(exercise, Exercise) for exercise in exercises):
-        raise ValueError(f"{path}: EXERCISES must be a list of Exercise; got {type(exercises).__name__}")
-    return exercises
-
-
-def _task(path: Path, exercise: Exercise, cell: _Cell, given: str) -> Task:
-    titles = list(re.finditer(r"^## (.+)$", cell.text, re.MULTILINE))
-    if not titles:
-        raise ValueError(f"{cell.where}: no statement: write Markdown with a '## ' title before the answer cell")
-    before, body, after = _parts(cell)
-    solution = f"{before}{body}{after}".strip() + "\n"
-    _require_function(cell, solution, exercise.id)
-    indent = body[: len(body) - len(body.lstrip())]
-    stub = f"{before}{indent}raise NotImplementedError\n{after}".strip() + "\n"
-    if cell.debug:
-        if not exercise.wrong:
-            raise ValueError(f"{cell.where}: debug: true needs a wrong answer in the checks: its first is the stub")
-        stub = _edit(solution, exercise.wrong[0], cell.where)
-    statement = cell.text[titles[-1].start() :].strip()
-    return Task(exercise, titles[-1][1].strip(), statement, solution, stub, given, path, cell.debug)
-
-
-def _parts(cell: _Cell) -> tuple[str, str, str]:
-    """Return the source before, inside and after the solution's region."""
-    lines = cell.source.splitlines(keepends=True)
-    marks = [(n, line.strip()) for n, line in enumerate(lines) if line.strip() in (BEGIN, END)]
-    if [mark for _, mark in marks] != [BEGIN, END]:
-        raise ValueError(f"{cell.where}: the answer needs one line {BEGIN!r} and, after it, one line {END!r}")
-    begin, end = marks[0][0], marks[1][0]
-    body = "".join(lines[begin + 1 : end])
-    if not textwrap.dedent(body).strip():
-        raise ValueError(f"{cell.where}: the solution between its two marks is empty")
-    return "".join(lines[:begin]), body, "".join(lines[end + 1 :])
-
-
-def _require_function(cell: _Cell, solution: str, name: str) -> None:
-    try:
-        tree = ast.parse(solution)
-    except SyntaxError as error:
-        raise ValueError(f"{cell.where}: the solution is no Python: {error}") from error
-    found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    if found != [name]:
-        raise ValueError(f"{cell.where}: the answer must define the function {name} and no other; it defines {found}")
-
-
-def _edit(solution: str, wrong: Wrong, where: str) -> str:
+def edited(solution: str, wrong: Wrong, where: str) -> str:
+    """Return a solution with a known mistake; raises ValueError that starts with `where` unless the edit fits once."""
     count = solution.count(wrong.old)
     if count != 1 or wrong.old == wrong.new:
         raise ValueError(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from .checker import kind
 from .exercise import Case, Exercise, Outcome, Task
 from .plain import run_plainly
 
-__all__ = ["Verdict", "expected_values", "failures", "judge", "recognise"]
+__all__ = ["Judge", "Verdict", "expected_values", "failures"]
 
 UNCHANGED = "unchanged"
 
@@ -27,20 +29,49 @@ class Verdict:
     hint: str | None = None
 
 
-def judge(
-    exercise: Exercise, results: Sequence[Outcome], cases: Sequence[Case], *, task: Task | None = None
-) -> Verdict:
-    """Judge the outcomes of the cases, in their order; with the task, a refused answer that does what a known
-    mistake does gets its hint.
+class Judge:
+    """Judges answers to one task on the same cases: the oracle and the known mistakes run once, not once an answer.
 
-    Values first, by the order of the cases, then "unchanged": that no call changed an argument.
-    Raises ValueError when there is not one outcome a case, or when the oracle's value is not usable.
+    Raises ValueError for no cases, and when the oracle's value is not usable. Known mistakes run in this process; their
+    time limit holds in the main thread only.
     """
-    found = failures(exercise, results, cases, expected_values(exercise, cases))
-    if not found:
-        return Verdict(True)
-    check, message = found[0]
-    return Verdict(False, check, message, None if task is None else recognise(task, results, cases))
+
+    def __init__(self, task: Task, cases: Sequence[Case]) -> None:
+        self.task, self.cases = task, cases
+        self.expected = expected_values(task.exercise, cases)
+
+    def prepare(self) -> None:
+        """Run the known mistakes now."""
+        self.mistakes  # noqa: B018
+
+    def verdict(self, results: Sequence[Outcome]) -> Verdict:
+        """Judge the outcomes of the cases, in their order; what a known mistake comes to gets its hint.
+
+        Values first, by the order of the cases, then "unchanged": that no call changed an argument.
+        Raises ValueError when there is not one outcome a case.
+        """
+        found = failures(self.task.exercise, results, self.cases, self.expected)
+        return Verdict(False, *found[0], self.hint(results)) if found else Verdict(True)
+
+    def hint(self, results: Sequence[Outcome]) -> str | None:
+        """Return the hint of the known wrong answer that has these outcomes too, if there is one.
+
+        Errors are alike when their kinds are; an answer that gives no value at all is like no other.
+        """
+        if all(result.error is not None for result in results):
+            return None
+        tolerance = self.task.exercise.tolerance
+        for outcomes, hint in self.mistakes:
+            if all(_alike(one, other, tolerance) for one, other in zip(results, outcomes, strict=True)):
+                return hint
+        return None
+
+    @cached_property
+    def mistakes(self) -> list[tuple[list[Outcome], str]]:
+        """What each known wrong answer comes to, and its hint."""
+        task = self.task
+        calls = [(task.exercise.id, case.args) for case in self.cases]
+        return [(run_plainly(task.source(task.edited(w)), calls), w.hint) for w in task.exercise.wrong]
 
 
 def expected_values(exercise: Exercise, cases: Sequence[Case]) -> list[Any]:
@@ -81,27 +112,12 @@ def difference(value: Any, expected: Any, tolerance: float) -> str | None:
         return f"gave {_count(value)} instead of one"
     if value.shape != expected.shape:
         return f"gave the shape {value.shape} instead of {expected.shape}"
-    if _kind(value) != _kind(expected):
+    if kind(value) != kind(expected):
         return f"gave numbers of type {value.dtype} instead of {_named(expected)}"
     if value.dtype.kind in "biu":
         wrong = int(np.sum(value != expected))
         return f"{wrong} of {value.size} numbers differ" if wrong else None
     return _floats_differ(value.astype(np.float64), expected.astype(np.float64), tolerance)
-
-
-def recognise(task: Task, results: Sequence[Outcome], cases: Sequence[Case]) -> str | None:
-    """Return the hint of the known wrong answer that has these outcomes too, if there is one.
-
-    Errors are alike when their kinds are; an answer that gives no value at all is like no other.
-    """
-    if all(result.error is not None for result in results):
-        return None
-    calls = [(task.exercise.id, case.args) for case in cases]
-    for wrong in task.exercise.wrong:
-        mistakes = run_plainly(task.source(task.edited(wrong)), calls)
-        if all(_alike(one, other, task.exercise.tolerance) for one, other in zip(results, mistakes, strict=True)):
-            return wrong.hint
-    return None
 
 
 def _message(exercise: Exercise, check: str, fault: str) -> str:
@@ -128,13 +144,6 @@ def _parts_differ(value: Any, expected: tuple[Any, ...], tolerance: float) -> st
         if fault:
             return f"value {place}: {fault}"
     return None
-
-
-def _kind(array: np.ndarray) -> str:
-    """Return "i", "b" or "f"; a float of less than 32 bits is a kind of its own."""
-    if array.dtype.kind == "f" and array.dtype.itemsize < 4:
-        return array.dtype.name
-    return array.dtype.kind.replace("u", "i")
 
 
 def _named(array: np.ndarray) -> str:

@@ -7,31 +7,33 @@ import io
 import json
 import math
 import os
+import secrets
 import selectors
 import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from . import seccomp
 from .exercise import Outcome
 
 __all__ = ["Limits", "Sandbox", "SandboxError", "run"]
 
 WORKER = Path(__file__).with_name("worker.py")
 PACKAGE = Path(__file__).resolve().parents[1]
-NOBODY = 65534
 START_SECONDS = 60.0
+LONGEST_SPEC = 1 << 18  # bytes
 TIME, ENDED, UNREADABLE = "ran out of time", "ended the process", "returned what cannot be read"
 
 
@@ -43,8 +45,9 @@ class SandboxError(RuntimeError):
 class Limits:
     """What one submission may use.
 
-    seconds: for one call. memory: bytes beyond what Python and torch take. processes: also threads.
-    file_size: bytes of one file, and of all files together.   reply: bytes of what one call returns.
+    seconds: for one call. memory: bytes beyond what Python and torch take. processes: what it may start: threads, and
+    processes where no filter of system calls forbids them. file_size: bytes of one file, and of all files together.
+    reply: bytes of what one call returns.
     """
 
     seconds: float = 10.0
@@ -52,6 +55,11 @@ class Limits:
     processes: int = 8
     file_size: int = 1 << 24
     reply: int = 1 << 26
+
+
+def interpreter() -> str:
+    """Return the path of this Python, without the `..` of a folder that the sandbox does not have."""
+    return os.path.abspath(sys.executable)
 
 
 def folders() -> list[str]:
@@ -68,33 +76,88 @@ def parents(paths: Iterable[str]) -> list[str]:
     return sorted(above, key=lambda path: path.count("/"))
 
 
-def bubblewrap(program: Sequence[str], limits: Limits) -> list[str]:
+def spare_user() -> int | None:
+    """Return a user id of no one's for a sandbox that root starts; None where the caller is not root or has no other.
+
+    Each sandbox gets its own: the system counts the processes of a user, not of a sandbox.
+    """
+    if os.geteuid() != 0:
+        return None
+    ranges = [[int(n) for n in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    first, _, count = max(ranges)
+    top = min(first + count, 1 << 31)
+    return top // 2 + secrets.randbelow(top - top // 2) if top > 1 << 12 else None
+
+
+def others_may_run() -> bool:
+    """Whether users other than root reach this Python: then a worker may give up root without bubblewrap too."""
+    bound = folders()
+    return all(os.stat(folder).st_mode & 1 for folder in [*parents([*bound, str(WORKER)]), *bound])
+
+
+def bubblewrap(program: Sequence[str], limits: Limits, *, user: int | None = None, filter_fd: int = -1) -> list[str]:
     """Return the command that runs a program with no network, no home and nothing that it could change.
 
-    Root gets no user namespace, where its limit on processes would be void: the worker gives up the user id instead.
+    user: what the program itself will change to, as root. Then there is no user namespace, where a limit on the
+    processes of root would be void. filter_fd: an open file with the filter of system calls, -1 for none.
     """
-    root = os.geteuid() == 0
-    command = ["bwrap", "--die-with-parent", "--new-session", "--hostname", "sandbox", "--unshare-uts"]
-    command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-cgroup-try", "--cap-drop", "ALL"]
-    command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
-    command += ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    bound = folders()
+    command = ["bwrap", *namespaces(user), *system(), "--perms", "1777", "--size", str(limits.file_size)]
+    command += ["--tmpfs", "/tmp", *python(bound), *hidden(bound), "--ro-bind", str(WORKER), "/worker.py"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
+    command += ["--seccomp", str(filter_fd)] if filter_fd >= 0 else []
+    return [*command, *program]
+
+
+def namespaces(user: int | None) -> list[str]:
+    options = ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--unshare-uts", "--unshare-ipc"]
+    options += ["--unshare-pid", "--unshare-net", "--unshare-cgroup-try", "--cap-drop", "ALL"]
+    may_change = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    return [*options, *(["--unshare-user"] if user is None else may_change)]
+
+
+def system() -> list[str]:
+    """Return the options for /usr and what the loader needs beside it."""
+    options = ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     for name in ("bin", "lib", "lib64", "sbin"):
         link = Path("/", name)
         if link.is_symlink():
-            command += ["--symlink", os.readlink(link), str(link)]
+            options += ["--symlink", os.readlink(link), str(link)]
         elif link.exists():
-            command += ["--ro-bind", str(link), str(link)]
-    command += ["--perms", "1777", "--size", str(limits.file_size), "--tmpfs", "/tmp"]
-    bound = folders()
+            options += ["--ro-bind", str(link), str(link)]
+    return options
+
+
+def python(bound: Sequence[str]) -> list[str]:
+    """Return the options for the folders of Python and torch, below folders that hold nothing else."""
+    options: list[str] = []
     for folder in parents(bound):
         if folder != "/tmp" and not Path(folder).is_relative_to("/usr"):
-            command += ["--perms", "0755", "--dir", folder]
+            options += ["--perms", "0755", "--dir", folder]
     for folder in bound:
-        command += ["--ro-bind", folder, folder]
-    if any(PACKAGE.is_relative_to(folder) for folder in [*bound, "/usr"]):  # an exercise is not to be answered by it
-        command += ["--tmpfs", str(PACKAGE)]
-    command += ["--ro-bind", str(WORKER), "/worker.py", "--proc", "/proc", "--dev", "/dev"]
-    return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", *program]
+        options += ["--ro-bind", folder, folder]
+    return options
+
+
+def hidden(bound: Sequence[str]) -> list[str]:
+    """Return the options that empty our own package, where it lies among them: no exercise is answered by it."""
+    return ["--tmpfs", str(PACKAGE)] if any(PACKAGE.is_relative_to(folder) for folder in [*bound, "/usr"]) else []
+
+
+@contextlib.contextmanager
+def system_call_filter() -> Iterator[int]:
+    """Yield the end of a pipe that holds the filter, or -1 where there is none for this machine."""
+    program = seccomp.program()
+    if program is None:
+        yield -1
+        return
+    out, into = os.pipe()
+    try:
+        os.write(into, program)
+        os.close(into)
+        yield out
+    finally:
+        os.close(out)
 
 
 @cache
@@ -106,9 +169,11 @@ def require_bubblewrap() -> None:
             f"bubblewrap (bwrap) is not installed, and a submission is a stranger's code: "
             f"apt install bubblewrap, {remedy}"
         )
-    trial = subprocess.run(
-        bubblewrap([sys.executable, "-I", "-c", ""], Limits()), env={}, capture_output=True, text=True, timeout=60
-    )
+    with system_call_filter() as fd:
+        command = bubblewrap([interpreter(), "-I", "-c", ""], Limits(), user=spare_user(), filter_fd=fd)
+        trial = subprocess.run(
+            command, env={}, pass_fds=[fd] if fd >= 0 else [], capture_output=True, text=True, timeout=60
+        )
     if trial.returncode:
         raise SandboxError(
             "bubblewrap does not work here; the system may forbid user namespaces (sysctl "
@@ -154,6 +219,8 @@ def unpack(message: bytes) -> tuple[Any, list[np.ndarray]]:
         if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
             raise ValueError("compressed")
         members = {info.filename: read_array(file.read(info)) for info in infos}
+    if members["spec.npy"].nbytes > LONGEST_SPEC:  # JSON takes many times its length
+        raise ValueError("too long")
     return json.loads(members["spec.npy"].tobytes()), [members[f"a{n}.npy"] for n in range(len(members) - 1)]
 
 
@@ -190,12 +257,14 @@ def outcome(message: bytes, args: Sequence[Any]) -> Outcome:
 class Sandbox:
     """One submission's process, started when first needed and again after an exit or a time-out.
 
-    unsafe: run without bubblewrap. Raises SandboxError where bubblewrap is missing or does not work.
+    unsafe: run without bubblewrap; only the limits hold, and root is given up where others may run this Python.
+    Raises SandboxError where bubblewrap is missing or does not work. One thread calls `run`; another may call `stop`.
     """
 
     def __init__(self, *, unsafe: bool = False, limits: Limits | None = None) -> None:
         self.unsafe, self.limits = unsafe, limits or Limits()
         self.process: subprocess.Popen[bytes] | None = None
+        self.stopped, self.lock = False, threading.Lock()
         if not unsafe:
             require_bubblewrap()
 
@@ -221,8 +290,11 @@ class Sandbox:
                 outcomes.append(outcome(self.ask(message), args))
                 fresh = False
             except EOFError as error:
-                fatal[name], fresh = str(error), True
                 outcomes.append(Outcome(error=str(error)))
+            if outcomes[-1].error == UNREADABLE:
+                self.end()
+            if self.process is None:
+                fatal[name], fresh = str(outcomes[-1].error), True
         return outcomes
 
     def ask(self, message: bytes) -> bytes:
@@ -241,39 +313,58 @@ class Sandbox:
     def start(self) -> None:
         """Start the worker and wait for its imports; raises SandboxError with what it said."""
         self.end()
-        user = NOBODY if not self.unsafe and os.geteuid() == 0 else None
+        with system_call_filter() as fd:
+            process = self.launch(fd)
+        assert process.stderr is not None
+        try:
+            exchange(process, None, START_SECONDS, self.limits.reply)
+        except (EOFError, TimeoutError, ValueError) as error:
+            kill(process)
+            said = process.stderr.read()[-600:].decode(errors="replace").strip()
+            raise SandboxError(f"the worker does not start ({error}): {said}") from error
+
+    def launch(self, filter_fd: int) -> subprocess.Popen[bytes]:
+        """Start the process; raises SandboxError after `stop`."""
+        user = spare_user() if not self.unsafe or others_may_run() else None
         limits = {"memory": self.limits.memory, "file_size": self.limits.file_size, "user": user}
         limits["processes"] = None if self.unsafe else self.limits.processes
-        where = str(WORKER) if self.unsafe else "/worker.py"
-        program = [sys.executable, "-I", where, json.dumps(limits)]
-        command = program if self.unsafe else bubblewrap(program, self.limits)
+        program = [interpreter(), "-I", str(WORKER) if self.unsafe else "/worker.py", json.dumps(limits)]
+        command = program if self.unsafe else bubblewrap(program, self.limits, user=user, filter_fd=filter_fd)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        with tempfile.TemporaryFile() as errors:
-            pipe = subprocess.PIPE
-            env = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", **threads}
+        env, pipe = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", **threads}, subprocess.PIPE
+        passed = [] if self.unsafe or filter_fd < 0 else [filter_fd]
+        with self.lock:
+            if self.stopped:
+                raise SandboxError("the grading was stopped")
             self.process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=errors, env=env, start_new_session=True
+                command, stdin=pipe, stdout=pipe, stderr=pipe, env=env, start_new_session=True, pass_fds=passed
             )
-            try:
-                exchange(self.process, None, START_SECONDS, self.limits.reply)
-            except (EOFError, TimeoutError, ValueError) as error:
-                self.end()
-                errors.seek(0)
-                said = errors.read()[-600:].decode(errors="replace").strip()
-                raise SandboxError(f"the worker does not start ({error}): {said}") from error
+            return self.process
+
+    def stop(self) -> None:
+        """Kill the process from another thread, and let none be started again."""
+        with self.lock:
+            self.stopped = True
+            if self.process is not None and self.process.poll() is None:
+                kill(self.process)
 
     def end(self) -> None:
         """Kill the process with its whole group."""
-        if self.process is None:
+        with self.lock:
+            process, self.process = self.process, None
+        if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        kill(process)
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self.process = None
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def exchange(process: subprocess.Popen[bytes], message: bytes | None, seconds: float, most: int) -> bytes:
@@ -290,27 +381,42 @@ def exchange(process: subprocess.Popen[bytes], message: bytes | None, seconds: f
         if to_do:
             os.set_blocking(process.stdin.fileno(), False)
             selector.register(process.stdin, selectors.EVENT_WRITE)
-        while True:
+        while not complete(got, most):
             ready = [key.fileobj for key, _ in selector.select(max(0.0, deadline - time.monotonic()))]
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"no reply in {seconds:g} s")
             if process.stdin in ready:
-                try:
-                    to_do = to_do[os.write(process.stdin.fileno(), to_do) :]
-                except BrokenPipeError:
-                    to_do = to_do[:0]
+                to_do = to_do[sent(process.stdin, to_do) :]
                 if not to_do:
                     selector.unregister(process.stdin)
             if process.stdout in ready:
-                part = os.read(process.stdout.fileno(), 1 << 20)
-                if not part:
-                    raise EOFError(f"{ENDED} (exit code {process.wait()})" if not lingers(process) else ENDED)
-                got += part
-                size = struct.unpack("<Q", got[:8])[0] if len(got) >= 8 else 0
-                if max(size, len(got) - 8) > most:
-                    raise ValueError("too long")
-                if len(got) >= 8 and len(got) - 8 >= size:
-                    return bytes(got[8 : 8 + size])
+                got += received(process)
+    return bytes(got[8 : 8 + struct.unpack("<Q", got[:8])[0]])
+
+
+def complete(got: bytearray, most: int) -> bool:
+    """Whether a whole frame has come; raises ValueError for one that is too long."""
+    size = struct.unpack("<Q", got[:8])[0] if len(got) >= 8 else 0
+    if max(size, len(got) - 8) > most:
+        raise ValueError("too long")
+    return len(got) >= 8 + size
+
+
+def sent(pipe: IO[bytes], to_do: memoryview) -> int:
+    """Write what the pipe takes and return how much that was; all of it, if no one reads any more."""
+    try:
+        return os.write(pipe.fileno(), to_do)
+    except BrokenPipeError:
+        return len(to_do)
+
+
+def received(process: subprocess.Popen[bytes]) -> bytes:
+    """Return what has come; raises EOFError when the process has closed its output."""
+    assert process.stdout is not None
+    part = os.read(process.stdout.fileno(), 1 << 20)
+    if not part:
+        raise EOFError(ENDED if lingers(process) else f"{ENDED} (exit code {process.wait()})")
+    return part
 
 
 def lingers(process: subprocess.Popen[bytes]) -> bool:

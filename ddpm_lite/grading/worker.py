@@ -12,12 +12,16 @@ import os
 import resource
 import struct
 import sys
+import threading
+import time
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 MEMORY = "used too much memory"
+MOST_PROCESSES = 1 << 22  # that Linux can number
+FILES = 256  # open at once
 
 
 def pack(spec: Any, arrays: list[np.ndarray]) -> bytes:
@@ -43,7 +47,7 @@ def to_call(spec: Any, arrays: list[np.ndarray]) -> Any:
 def to_spec(value: Any, arrays: list[np.ndarray], depth: int = 0) -> Any:
     """Return the JSON for a value and append its arrays; raises TypeError for what is no array, number or tuple."""
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
+        value = to_array(value)
     if isinstance(value, (np.ndarray, np.generic, bool, int, float)):
         value = np.array(value)
         if value.dtype.kind not in "fiub":
@@ -57,6 +61,16 @@ def to_spec(value: Any, arrays: list[np.ndarray], depth: int = 0) -> Any:
     if value is None:
         raise TypeError("returned nothing: the function must end with a return statement")
     raise TypeError(f"returned an object of type {type(value).__name__}, not a tensor, a number or a tuple of those")
+
+
+def to_array(tensor: torch.Tensor) -> np.ndarray:
+    """Return the numbers of a tensor; raises TypeError for one that is not a plain array of them."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+        kind = "quantised" if tensor.is_quantized else "meta" if tensor.is_meta else "nested or sparse"
+        raise TypeError(f"returned a {kind} tensor: return a plain one")
+    if tensor.dtype is torch.bfloat16:
+        raise TypeError("returned an array of bfloat16")
+    return tensor.detach().resolve_conj().resolve_neg().cpu().numpy()
 
 
 def explain(error: BaseException) -> str:
@@ -105,20 +119,50 @@ def keeps_arrays(argument: Any) -> bool:
 
 def confine(limits: dict[str, Any]) -> None:
     """Give up root where asked, and set the limits that no submission can raise again."""
+    if limits["user"] is not None:
+        os.setgroups([])
+        os.setresgid(*[limits["user"]] * 3)
+        os.setresuid(*[limits["user"]] * 3)
+    if limits["processes"] is not None:
+        most = least_processes() + limits["processes"] - 1
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     for kind, limit in (
         (resource.RLIMIT_AS, used + limits["memory"]),
         (resource.RLIMIT_FSIZE, limits["file_size"]),
+        (resource.RLIMIT_NOFILE, FILES),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(kind, (limit, limit))
-    if limits["processes"] is not None:
-        resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"],) * 2)
-    if limits["user"] is not None:
-        os.setgroups([])
-        os.setresgid(*[limits["user"]] * 3)
-        os.setresuid(*[limits["user"]] * 3)
+
+
+def least_processes() -> int:
+    """Return the lowest limit on processes under which one more starts.
+
+    Older kernels count all processes of the user on the machine, newer ones those of the sandbox.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    low, high = 0, MOST_PROCESSES if hard == resource.RLIM_INFINITY else min(hard, MOST_PROCESSES)
+    while high - low > 1:
+        middle = (low + high) // 2
+        resource.setrlimit(resource.RLIMIT_NPROC, (middle, hard))
+        low, high = (low, middle) if starts() else (middle, high)
+    return high
+
+
+def starts() -> bool:
+    """Whether a thread starts; the one before may take a moment to be gone."""
+    for _ in range(3):
+        thread = threading.Thread(target=int)
+        try:
+            thread.start()
+        except RuntimeError:
+            time.sleep(0.002)
+            continue
+        thread.join()
+        return True
+    return False
 
 
 def read_frame(file: BinaryIO) -> bytes | None:

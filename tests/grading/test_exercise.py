@@ -81,7 +81,7 @@ def test_a_debug_exercise_starts_from_its_first_wrong_answer(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("role: answer", "role: anwser", r"00_some.md, cell 4.*role of answer, check, given"),
+        ("role: answer", "role: anwser", r"00_some.md, cell 4.*role of answer, check, essay, given"),
         ("id: double, role: answer", "role: answer", r"cell 4.*needs an id"),
         ("{role: given}", "{role: given, points: 2}", r"cell 2.*unknown keys \['points'\]"),
         ("    ### END SOLUTION\n", "", r"cell 4.*one line '### BEGIN SOLUTION'"),

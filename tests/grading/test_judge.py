@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from ddpm_lite.grading import Case, Exercise, Outcome, Task, Wrong
-from ddpm_lite.grading.judge import difference, judge
+from ddpm_lite.grading.judge import Judge, Verdict, difference
 from ddpm_lite.grading.plain import run_plainly
 
 X = np.array([1.0, -200.0, 3.0])
@@ -29,27 +31,32 @@ TASK = Task(EXERCISE, "", "", "def double(x):\n    return 2 * x\n", "", "", Path
 GOOD = [Outcome(2 * X), Outcome(0 * X)]
 
 
+def judge(results: Sequence[Outcome], cases: Sequence[Case] = CASES, **changes: Any) -> Verdict:
+    """The verdict on the exercise above, or on it with changes."""
+    return Judge(replace(TASK, exercise=replace(EXERCISE, **changes)), cases).verdict(results)
+
+
 def test_right_values_pass_in_both_precisions() -> None:
-    assert judge(EXERCISE, GOOD, CASES).passed
-    assert judge(EXERCISE, [Outcome((2 * X).astype(np.float32)), GOOD[1]], CASES).passed
+    assert judge(GOOD).passed
+    assert judge([Outcome((2 * X).astype(np.float32)), GOOD[1]]).passed
 
 
 def test_the_first_failing_check_is_named() -> None:
-    verdict = judge(EXERCISE, [GOOD[0], Outcome(0 * X + 1)], CASES)
+    verdict = judge([GOOD[0], Outcome(0 * X + 1)])
     assert (verdict.passed, verdict.check) == (False, "t = 0")
     assert verdict.message == "Wrong at 0. (3 of 3 numbers differ, by 1 at most)"
 
 
 def test_an_error_fails_its_check() -> None:
-    verdict = judge(EXERCISE, [Outcome(error="ran out of time"), GOOD[1]], CASES)
+    verdict = judge([Outcome(error="ran out of time"), GOOD[1]])
     assert (verdict.check, verdict.message) == ("values", "Not twice. (ran out of time)")
 
 
 def test_a_changed_argument_fails_after_the_values() -> None:
     changed = [replace(GOOD[0], changed=[0]), GOOD[1]]
-    assert judge(EXERCISE, changed, CASES).check == "unchanged"
-    assert "argument 1" in judge(EXERCISE, changed, CASES).message
-    assert judge(EXERCISE, [changed[0], Outcome(X)], CASES).check == "t = 0"
+    assert judge(changed).check == "unchanged"
+    assert "argument 1" in judge(changed).message
+    assert judge([changed[0], Outcome(X)]).check == "t = 0"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ def test_the_tolerance_is_relative_to_the_largest_magnitude_plus_absolute(part: 
 
 def test_a_known_mistake_gets_its_hint_in_whatever_style() -> None:
     def verdict(source: str) -> Any:
-        return judge(EXERCISE, run_plainly(source, [("double", case.args) for case in CASES]), CASES, task=TASK)
+        return judge(run_plainly(source, [("double", case.args) for case in CASES]))
 
     assert verdict("def double(x):\n    return x + x + x").hint == "That is three times."
     assert verdict("def double(x):\n    return x + 2").hint == "That adds."
@@ -105,24 +112,39 @@ def test_a_known_mistake_gets_its_hint_in_whatever_style() -> None:
 
 def test_a_known_mistake_that_raises_gets_its_hint_where_the_other_cases_agree() -> None:
     raising = Wrong("2 * x", "x * 2 if x.any() else [][1]", "t = 0", "It raises.")
-    task = replace(TASK, exercise=replace(EXERCISE, wrong=(raising,)))
     other_words = Outcome(error="raised IndexError: in other words")
-    assert judge(EXERCISE, [GOOD[0], other_words], CASES, task=task).hint == "It raises."
-    assert judge(EXERCISE, [other_words, other_words], CASES, task=task).hint is None
+    assert judge([GOOD[0], other_words], wrong=(raising,)).hint == "It raises."
+    assert judge([other_words, other_words], wrong=(raising,)).hint is None
 
 
 def test_an_array_of_no_numbers_is_refused() -> None:
-    verdict = judge(EXERCISE, [Outcome(np.array(["2", "-400", "6"])), GOOD[1]], CASES, task=TASK)
+    verdict = judge([Outcome(np.array(["2", "-400", "6"])), GOOD[1]])
     assert (verdict.check, verdict.hint) == ("values", None)
+
+
+def test_oracle_and_known_mistakes_run_once_for_many_answers() -> None:
+    ran: list[str] = []
+
+    def oracle(x: np.ndarray) -> np.ndarray:
+        ran.append("oracle")
+        return 2 * x
+
+    exercise = replace(EXERCISE, oracle=oracle)
+    examiner = Judge(replace(TASK, exercise=exercise), CASES)
+    with patch("ddpm_lite.grading.judge.run_plainly", wraps=run_plainly) as run:
+        verdicts = [examiner.verdict([Outcome(factor * X), Outcome(0 * X)]) for factor in (2, 3, 5, 3)]
+    assert [verdict.hint for verdict in verdicts] == [None, "That is three times.", None, "That is three times."]
+    assert run.call_count == len(EXERCISE.wrong)
+    assert len(ran) == len(CASES)
 
 
 def test_what_makes_a_verdict_worthless_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 cases have 1 outcomes"):
-        judge(EXERCISE, GOOD[:1], CASES)
+        judge(GOOD[:1])
     with pytest.raises(ValueError, match="no cases"):
-        judge(EXERCISE, [], [])
+        judge([], [])
     with pytest.raises(ValueError, match="oracle gives NaN"):
-        judge(replace(EXERCISE, oracle=lambda x: x * np.nan), GOOD, CASES)
+        judge(GOOD, oracle=lambda x: x * np.nan)
 
 
 def test_an_oracle_that_writes_into_its_arguments_changes_no_case() -> None:
@@ -130,7 +152,7 @@ def test_an_oracle_that_writes_into_its_arguments_changes_no_case() -> None:
         x *= 2
         return x
 
-    assert judge(replace(EXERCISE, oracle=rude), GOOD, CASES).passed
+    assert judge(GOOD, oracle=rude).passed
     np.testing.assert_array_equal(CASES[0].args[0], [1.0, -200.0, 3.0])
 
 

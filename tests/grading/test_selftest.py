@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from ddpm_lite.grading import Set, Task, Wrong, load
+from ddpm_lite.grading.judge import UNCHANGED
 from ddpm_lite.grading.selftest import Report, selftest
 
 FOLDER = Path(__file__).resolve().parents[2] / "book" / "exercises"
 SOURCES = sorted(FOLDER.glob("[0-9]*.md"))
-TASK = load(FOLDER / "01_gaussians.md").exercises[0]  # merge_fits
+TASKS = [task for path in SOURCES for task in load(path).exercises]
+TASK = next(task for task in TASKS if task.exercise.id == "merge_fits")
 
 
 def of(task: Task = TASK, seeds: int = 2, **changes: Any) -> Report:
@@ -34,30 +36,72 @@ def test_the_grader_of_a_set_is_proven_on_20_seeds(path: Path) -> None:
     assert min(report.refused.values()) >= 10
 
 
-def test_a_tolerance_of_10_is_caught() -> None:
-    report = of(tolerance=10.0)
-    assert sum("passes: add a case" in problem for problem in report.problems) > 10
-    assert any("wrong answer 'gap * n_b / n'" in problem for problem in report.problems)
+@pytest.fixture
+def no_mutants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers that people wrote must do: a tenth of the time."""
+    monkeypatch.setattr("ddpm_lite.grading.selftest.mutants", lambda source: [])
 
 
-@pytest.mark.parametrize("dropped", ["values", "far from 0"])
-def test_a_dropped_case_is_caught(dropped: str) -> None:
-    whole = TASK.exercise.cases
-
-    def cases(rng: np.random.Generator) -> list[Any]:
-        return [case for case in whole(rng) if case.check != dropped]
-
-    assert any("must be refused by" in text or "passes" in text for text in of(cases=cases).problems)
+@pytest.mark.usefixtures("no_mutants")
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.exercise.id)
+def test_a_tolerance_of_10_is_caught(task: Task) -> None:
+    """Then every finite result of the right shape passes."""
+    problems = of(task, seeds=1, tolerance=10.0).problems
+    assert any("wrong answer" in problem and "passes: add a case" in problem for problem in problems)
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda mean, var: (mean, var * 1.001), lambda mean, var: (mean,), lambda mean, var: (var, mean)]
-)
-def test_a_wrong_oracle_is_caught(spoil: Callable[..., Any]) -> None:
+def test_a_tolerance_of_10_lets_mutants_pass_too() -> None:
+    assert sum("mutant" in problem and "passes: add a case" in problem for problem in of(tolerance=10.0).problems) > 10
+
+
+@pytest.mark.usefixtures("no_mutants")
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.exercise.id)
+def test_a_dropped_case_is_caught(task: Task) -> None:
+    """Each check that some known mistake names as the first to refuse it."""
+    whole, named = task.exercise.cases, {wrong.refused_by for wrong in task.exercise.wrong} - {UNCHANGED}
+    assert named
+    for dropped in named:
+
+        def cases(rng: np.random.Generator, dropped: str = dropped) -> list[Any]:
+            return [case for case in whole(rng) if case.check != dropped] or [replace(whole(rng)[0], check="other")]
+
+        problems = of(task, seeds=1, cases=cases).problems
+        assert any(f"must be refused by {dropped!r} first" in text or "passes" in text for text in problems), dropped
+
+
+def spoiled(value: Any, place: int) -> Any:
+    """The value of an oracle, with one of its parts wrong by 0.1 %, or by 1."""
+    if isinstance(value, tuple):
+        return tuple(spoiled(part, 0) if n == place % len(value) else part for n, part in enumerate(value))
+    array = np.asarray(value)
+    return ~array if array.dtype.kind == "b" else array + 1 if array.dtype.kind in "iu" else 1.001 * array + 1e-3
+
+
+@pytest.mark.usefixtures("no_mutants")
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.exercise.id)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_wrong_oracle_is_caught(task: Task, place: int) -> None:
+    oracle = task.exercise.oracle
+    problems = of(task, seeds=1, oracle=lambda *args: spoiled(oracle(*args), place)).problems
+    assert any("the solution must pass, but" in problem for problem in problems)
+    for number in range(1, len(task.exercise.right) + 1):
+        assert any(f"right answer {number} must pass, but" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("spoil", [lambda mean, var: (mean,), lambda mean, var: (var, mean)])
+def test_an_oracle_with_its_parts_lost_or_exchanged_is_caught(spoil: Callable[..., Any]) -> None:
     oracle = TASK.exercise.oracle
     problems = of(oracle=lambda *args: spoil(*oracle(*args))).problems
     assert any("the solution must pass, but" in problem for problem in problems)
-    assert any("right answer 2 must pass, but" in problem for problem in problems)
+
+
+def test_a_bar_shows_the_progress_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    selftest([Set(TASK.path, (TASK,))], seeds=1, progress=True)
+    shown = capsys.readouterr()
+    assert "gradings: 100%" in shown.err
+    assert shown.out == ""
+    selftest([Set(TASK.path, (TASK,))], seeds=1)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_right_answer_that_is_refused_is_named() -> None:

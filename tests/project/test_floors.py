@@ -11,12 +11,13 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ddpm_lite"
 # bottom up; a unit is a flat file or a folder
 FLOORS = (
     {"rng"},
-    {"ode", "train", "metrics", "couplings", "nets", "book", "grading"},
+    {"ode", "train", "metrics", "couplings", "variational", "nets", "book", "grading"},
     {"paths", "mcmc", "scorematch", "toys"},
     {"predict", "energy"},
     {"reference", "losses", "samplers", "guidance", "likelihood"},
     {"inverse", "editing", "viz", "images"},
     {"live", "cli"},
+    {"__main__"},
 )
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 

@@ -15,7 +15,7 @@ import ddpm_lite as dl
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ddpm_lite"
-FLAT = sorted(file.stem for file in PACKAGE.glob("*.py") if not file.stem.startswith("_"))
+FLAT = sorted({file.stem for file in PACKAGE.glob("[!_]*.py")} - {"cli"})
 
 # everything is refused but the standard library, torch, numpy and what torch's own packages list as needed
 BLOCKED = """

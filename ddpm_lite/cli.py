@@ -1,0 +1,170 @@
+"""The command line `ddpm-lite`, also `python -m ddpm_lite`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from .grading.exercise import Set
+
+__all__ = ["main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+exercises = typer.Typer(no_args_is_help=True, help="Build, grade and prove the exercises of the book.")
+app.add_typer(exercises, name="exercises")
+
+Source = Annotated[Path, typer.Option(help="The folder of the sets, NN_name.md.")]
+Answers = Annotated[
+    Path | None, typer.Option(help="A private folder of checks and answers, which win over the public.")
+]
+SOURCE = Path("book/exercises")
+
+
+class Product(StrEnum):
+    """What can be built of a set."""
+
+    student = "student"
+    instructor = "instructor"
+    nbgrader = "nbgrader"
+    gradescope = "gradescope"
+
+
+@app.callback()
+def about() -> None:
+    """Diffusion, checked: what the book's package does from the command line."""
+
+
+@exercises.command()
+def build(
+    product: Annotated[
+        Product, typer.Argument(help="Blank or complete notebooks, a course, or autograders to upload.")
+    ],
+    names: Annotated[list[str] | None, typer.Argument(help="The sets, such as 07_forward; without names, all.")] = None,
+    source: Source = SOURCE,
+    answers: Answers = None,
+    output: Annotated[Path | None, typer.Option(help="Where to: without it, _build/exercises/PRODUCT.")] = None,
+    pip_index: Annotated[str | None, typer.Option(help="For gradescope: a further package index for pip.")] = None,
+) -> None:
+    """Write notebooks for students or instructors, a course for nbgrader, or autograders for Gradescope."""
+    from .grading.nbgrader import write_course
+
+    sets = load_sets(source, answers, names)
+    folder = output or Path("_build/exercises") / product.value
+    if product is Product.nbgrader:
+        written = write_course(progress(sets), folder, secrets.randbits(32))
+    else:
+        written = [write_one(product, each, folder, answers, pip_index) for each in progress(sets)]
+    for path in written:
+        typer.echo(path)
+
+
+def write_one(product: Product, each: Set, folder: Path, answers: Path | None, index: str | None) -> Path:
+    from .grading.gradescope import write_autograder
+    from .grading.notebook import instructor_notebook, student_notebook, write_notebook
+
+    if product is Product.gradescope:
+        return write_autograder(each, folder / f"{each.name}.zip", answers=answers, index=index)
+    path = folder / f"{each.name}.ipynb"
+    write_notebook(student_notebook(each) if product is Product.student else instructor_notebook(each), path)
+    return path
+
+
+@exercises.command()
+def grade(
+    folder: Annotated[Path, typer.Argument(help="The submissions: .ipynb and .py, also in folders.")],
+    name: Annotated[str | None, typer.Option("--set", help="The set; without it, that of the folder's name.")] = None,
+    source: Source = SOURCE,
+    answers: Answers = None,
+    csv: Annotated[Path | None, typer.Option(help="Write name, exercise, points, reason here.")] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="Write one Markdown file a submission into this folder.")
+    ] = None,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Run submissions that you trust without bubblewrap.")
+    ] = False,
+) -> None:
+    """Grade a folder of submissions, each in a process of its own, on fresh random cases."""
+    from .grading.grade import grade as grade_folder
+    from .grading.grade import total, write_csv, write_feedback
+
+    each = load_sets(source, answers, [name or folder.resolve().name])[0]
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: name the one that holds the submissions")
+    rows = grade_folder(folder, each, rng=np.random.default_rng(), unsafe=unsafe, progress=True)
+    if csv is not None:
+        write_csv(rows, csv)
+        typer.echo(f"grades: {csv}")
+    if feedback is not None:
+        typer.echo(f"feedback: {len(write_feedback(rows, feedback))} files in {feedback}")
+    for person in dict.fromkeys(row.name for row in rows):
+        typer.echo(f"{person}: {total([row for row in rows if row.name == person])}")
+
+
+@exercises.command()
+def selftest(
+    names: Annotated[list[str] | None, typer.Argument(help="The sets, such as 07_forward; without names, all.")] = None,
+    seeds: Annotated[int, typer.Option(help="How many draws of the cases; 300 before a release.")] = 20,
+    source: Source = SOURCE,
+    answers: Answers = None,
+) -> None:
+    """Prove the grader: right answers pass, and every known or automatic mistake is refused."""
+    from .grading.selftest import selftest as prove
+
+    report = prove(load_sets(source, answers, names), seeds=seeds, progress=True)
+    typer.echo(report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@exercises.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The chapter's number and a word, such as 09_ddim.")],
+    source: Source = SOURCE,
+    answers: Annotated[Path | None, typer.Option(help="Put checks and answers into this private folder.")] = None,
+) -> None:
+    """Start a set: a notebook and its checks that pass the self-test as they stand."""
+    from .grading.template import write_template
+
+    for path in write_template(name, source, answers):
+        typer.echo(path)
+
+
+def load_sets(source: Path, answers: Path | None, names: Iterable[str] | None) -> list[Set]:
+    """Load the named sets, or all; raises ValueError for a folder without sets and for an unknown name."""
+    from .grading.source import load
+
+    paths = {path.stem: path for path in sorted(source.glob("[0-9][0-9]_*.md"))}
+    if not paths:
+        raise ValueError(f"{source} holds no set NN_name.md: run this in the book's folder, or name another: --source")
+    wanted = list(names or paths)
+    unknown = [name for name in wanted if name not in paths]
+    if unknown:
+        raise ValueError(f"there is no set {', '.join(unknown)} in {source}: use one of {', '.join(paths)}")
+    return [load(paths[name], answers=answers) for name in wanted]
+
+
+def progress(sets: list[Set]) -> Iterable[Set]:
+    from tqdm import tqdm
+
+    return tqdm(sets, desc="sets", unit="", file=sys.stderr)
+
+
+def main() -> None:
+    """Run a command; what the caller can mend is one line on stderr and exit status 2."""
+    from .grading.sandbox import SandboxError
+
+    try:
+        app()
+    except (ValueError, SandboxError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        typer.echo(f"error: {error}: pip install 'ddpm-lite[instructor]'", err=True)
+        raise SystemExit(2) from None

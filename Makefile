@@ -14,7 +14,7 @@ SOURCES := $(shell find ddpm_lite book -type f ! -name '*.pyc' ! -name '.*') _co
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test notebooks lab serve bench peers freeze address lint format types shots clean FORCE
+.PHONY: help install book student instructor test notebooks lab serve bench peers freeze address lint format types shots clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,7 +39,7 @@ book: $(SITE)/.built ## execute every chapter and build the site
 $(SITE)/.built: .venv/.installed _build/.sources $(SOURCES)
 	@echo "== Executing the chapters and building the site"
 	rm -rf $(SITE) _build/.doctrees
-	$(BIN)/jupyter-book build . -W -n --keep-going --all
+	DDPM_LITE_EXERCISES=public DDPM_LITE_ANSWERS= $(BIN)/jupyter-book build . -W -n --keep-going --all
 	@touch $@
 
 # changes only when a file is added or removed: a date alone does not show that
@@ -47,14 +47,36 @@ _build/.sources: FORCE
 	@mkdir -p _build
 	@echo $(sort $(SOURCES)) | cmp -s - $@ || echo $(sort $(SOURCES)) > $@
 
+# ANSWERS names a folder of private answers. Each site gets a fresh folder; executed chapters come from the cache.
+EDITION = DDPM_LITE_EXERCISES=$@ DDPM_LITE_ANSWERS="$(ANSWERS)" \
+  $(BIN)/jupyter-book build . -W -n --keep-going --all --path-output _build/$@.parts
+
+student: .venv/.installed ## build _build/student, the site without solutions: make student ANSWERS=private
+	@echo "== Building the site for students"
+	rm -rf _build/$@ _build/$@.parts
+	$(EDITION)
+	$(BIN)/python tools/leaks.py _build/$@.parts/_build/html $(if $(ANSWERS),--answers "$(ANSWERS)")
+	mv _build/$@.parts/_build/html _build/$@
+	rm -rf _build/$@.parts
+	@echo "The students' site is ready: $(CURDIR)/_build/$@/index.html"
+
+instructor: .venv/.installed ## build _build/instructor, the site with open solutions and known mistakes
+	@echo "== Building the site for instructors"
+	rm -rf _build/$@ _build/$@.parts
+	$(EDITION)
+	mv _build/$@.parts/_build/html _build/$@
+	rm -rf _build/$@.parts
+	@echo "The instructors' site is ready: $(CURDIR)/_build/$@/index.html"
+
 test: $(SITE)/.built ## build the book if needed, then run all tests
 	@echo "== Running the tests"
 	$(BIN)/python -m pytest -n auto
 
-# the ones that the site publishes; their first cell installs the package where it is missing
+# the ones that the site publishes; a chapter's first cell installs the package where it is missing
 notebooks: book ## write _build/notebooks/*.ipynb, for Colab
 	@rm -rf _build/notebooks && mkdir -p _build/notebooks
 	cp $(SITE)/_sources/book/[0-9]*.ipynb _build/notebooks/
+	for file in $(SITE)/_sources/book/exercises/*.ipynb; do cp "$$file" "_build/notebooks/exercises_$${file##*/}"; done
 
 lab: .venv/.installed ## JupyterLab on the chapters
 	$(BIN)/jupytext-config --settings-file .venv/etc/jupyter/labconfig/default_setting_overrides.json \

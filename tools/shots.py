@@ -26,7 +26,7 @@ def shoot(browser: Browser, page_file: Path, name: str) -> Path:
     if name != "light":
         page.evaluate("document.querySelectorAll('.dl-skip').forEach(button => button.click())")
         page.wait_for_timeout(300)
-    target = OUT / f"{page_file.stem}-{name}.png"
+    target = OUT / f"{'-'.join(page_file.relative_to(SITE / 'book').with_suffix('').parts)}-{name}.png"
     page.screenshot(path=target, full_page=True)
     page.close()
     return target
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     if chromium is None:
         raise SystemExit("no Chromium: install it, or name it in CHROMIUM")
     OUT.mkdir(parents=True, exist_ok=True)
-    pages = sorted((SITE / "book").glob("*.html"))
+    pages = sorted((SITE / "book").rglob("*.html"))
     if not pages:
         raise SystemExit("no pages: run make book")
     with sync_playwright() as playwright:

@@ -28,15 +28,20 @@ def set_site_address(app: Sphinx, config: Config) -> None:
     config.html_baseurl = f"https://{owner.lower()}.github.io/{name}/"
 
 
+def colab_address(app: Sphinx, page: str) -> str:
+    """Return where Colab opens the published notebook of a page."""
+    owner, name = owner_and_name(app.config.html_theme_options["repository_url"])
+    return f"{COLAB}/github/{owner}/{name}/blob/{BRANCH}/_sources/{page}.ipynb"
+
+
 def open_notebook(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """Point the Colab button of a chapter at its published notebook."""
-    owner, name = owner_and_name(app.config.html_theme_options["repository_url"])
     groups = (group.get("buttons", []) for group in context.get("header_buttons", []))
     for button in (button for buttons in groups for button in buttons):
         if button.get("url", "").startswith(COLAB):
-            button["url"] = f"{COLAB}/github/{owner}/{name}/blob/{BRANCH}/_sources/{page}.ipynb"
+            button["url"] = colab_address(app, page)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

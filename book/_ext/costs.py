@@ -24,7 +24,7 @@ from sphinx.util.nodes import make_refnode
 from ddpm_lite.book.costs import HEAD, Cost, cells, read
 
 LOGGER = logging.getLogger(__name__)
-CHAPTER = re.compile(r"(.*/)?\d\d_\w+")
+CHAPTER = re.compile(r"([^/]*/)?\d\d_\w+")  # exercises lie a folder further down
 
 
 class ChapterCostsNode(nodes.General, nodes.Element):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 from docutils import nodes
+from exercises import plain_listing
 from pybtex.database import BibliographyData, parse_file
 from sphinx.application import Sphinx
 
@@ -20,6 +21,7 @@ ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
 WITH_TARGET = re.compile(r"(.*?)\s*<(.*)>", re.DOTALL)
 BOX = re.compile(r"^:::\{\w+\} (.*)\n(?::\w+: .*\n)*", re.MULTILINE)
 END_OF_BOX = re.compile(r"^:::\n?", re.MULTILINE)
+EXERCISES = re.compile(r"^:::\{exercise-list\}\n:::$", re.MULTILINE)
 LINK = re.compile(r"\]\((\w+)\.md(#[\w-]+)?\)")
 
 
@@ -27,12 +29,14 @@ class Translator:
     """MyST's Markdown into plain Markdown, with the numbers and the addresses of the built site."""
 
     def __init__(self, app: Sphinx) -> None:
-        self.env, self.site = app.env, f"{app.config.html_baseurl}book/"
+        self.app, self.env, self.site = app, app.env, f"{app.config.html_baseurl}book/"
         self.papers = BibliographyData()
         for name in app.config.bibtex_bibfiles:
             self.papers.add_entries(parse_file(app.srcdir / name).entries.items())
 
-    def plain(self, text: str) -> str:
+    def plain(self, text: str, chapter: str) -> str:
+        """Return a text of the chapter as plain Markdown."""
+        text = EXERCISES.sub(lambda _: plain_listing(self.app, f"book/{chapter}", self.site), text)
         text = EQUATION.sub(lambda m: f"$$\n{m[1]} \\tag{{{self.number(m[2])}}}\n$$", text)
         text = ROLE.sub(lambda m: self.role(m[1], m[2]), text)
         text = LINK.sub(lambda m: f"]({self.site}{m[1]}.html{m[2] or ''})", text)
@@ -80,7 +84,7 @@ def rewrite(path: Path, translator: Translator, url: str) -> None:
         return
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = translator.plain(cell.source)
+            cell.source = translator.plain(cell.source, path.stem)
     notebook.cells.insert(0, install_cell(url))
     nbformat.write(notebook, path)
 

@@ -26,7 +26,8 @@ def package_hash(package: Path) -> str:
 
 def set_cache(app: Sphinx, config: Config) -> None:
     """Point the execution cache at this state's folder in `_build/.jupyter_cache`."""
-    cache = Path(app.outdir).parent / ".jupyter_cache" / package_hash(Path(app.srcdir) / "ddpm_lite")
+    source = Path(app.srcdir)
+    cache = source / "_build" / ".jupyter_cache" / package_hash(source / "ddpm_lite")  # one for all places of the site
     config.nb_execution_cache_path = str(cache)
 
 

@@ -17,7 +17,7 @@ kernelspec: {display_name: Python 3 (ipykernel), language: python, name: python3
 
 # Exercises: a title
 
-Every check draws new numbers, and arguments must stay as they are. All arrays are torch tensors in float64.
+Grading draws new numbers, and arguments must stay as they are. All arrays are torch tensors in float64.
 
 ```{code-cell} ipython3
 ---

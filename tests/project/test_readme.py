@@ -53,6 +53,9 @@ def test_a_command_is_real(line: str, makefile_commands: str) -> None:
         assert line == f"git clone {address[1]}"
     elif line.startswith("cd "):
         assert line == "cd " + address[1].rsplit("/", 1)[1]
+    elif line.startswith(".venv/bin/ddpm-lite "):
+        shown = subprocess.run([sys.executable, "-m", "ddpm_lite", *line.split()[1:3], "--help"], cwd=ROOT, timeout=60)
+        assert shown.returncode == 0, line
     elif line.startswith("python -m pip install "):
         assert line == f'python -m pip install "ddpm-lite[book] @ git+{address[1]}"'
     else:

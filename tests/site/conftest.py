@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,12 +16,13 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-CHAPTERS = [page for page in PAGES if page.rsplit("/", 1)[-1][:2].isdigit()]
+CHAPTERS = [page for page in PAGES if re.fullmatch(r"book/\d\d_\w+", page)]
+EXERCISES = [page for page in PAGES if re.fullmatch(r"book/exercises/\d\d_\w+", page)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `page` once a page, one that takes `chapter` once a chapter."""
-    for name, values in (("page", PAGES), ("chapter", CHAPTERS)):
+    """Run a test that takes `page` once a page, `chapter` once a chapter, `exercises` once a page of exercises."""
+    for name, values in (("page", PAGES), ("chapter", CHAPTERS), ("exercises", EXERCISES)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, values, scope="module")
 

@@ -18,6 +18,7 @@ TITLES = {
     "memory": "Memory",
     "speed": "Small costs",
     "figures": "Live figures",
+    "grading": "Grading",
 }
 
 

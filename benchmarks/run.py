@@ -22,6 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
 import figures
+import grading
 import likelihood
 import memory
 import quality
@@ -50,6 +51,7 @@ def sections(seed: int, mixtures: int) -> dict[str, Callable[[], dict[str, Any]]
         "likelihood": likelihood.rows,
         "memory": memory.rows,
         "figures": figures.rows,
+        "grading": grading.rows,
     }
     return {name: lambda rows=rows: {"rows": rows()} for name, rows in plain.items()} | {
         "solvers": lambda: solver_section(seed, mixtures)

@@ -16,6 +16,7 @@ TITLES = {
     "quality": "Quality of samples on toy data",
     "likelihood": "Likelihood",
     "memory": "Memory",
+    "traces": "Score matching: cost against dimensions",
     "speed": "Small costs",
     "figures": "Live figures",
     "grading": "Grading",

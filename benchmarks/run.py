@@ -30,6 +30,7 @@ import report
 import solvers
 import speed
 import torch
+import traces
 import training
 
 RESULT = Path(__file__).with_name("results.json")
@@ -50,6 +51,7 @@ def sections(seed: int, mixtures: int) -> dict[str, Callable[[], dict[str, Any]]
         "quality": quality.rows,
         "likelihood": likelihood.rows,
         "memory": memory.rows,
+        "traces": traces.rows,
         "figures": figures.rows,
         "grading": grading.rows,
     }

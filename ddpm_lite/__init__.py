@@ -22,4 +22,5 @@ from .samplers import *
 from .scorematch import *
 from .toys import *
 from .train import *
+from .variational import *
 from .viz import *

@@ -1,7 +1,10 @@
 """Live figures: one widget for JupyterLab, Colab and the published page, with no server.   Book: each chapter."""
 
+from .bend import *
 from .bowl import *
 from .chain import *
 from .figure import *
 from .kernel import *
+from .klfit import *
+from .particles import *
 from .schedule import *

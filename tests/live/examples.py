@@ -13,5 +13,12 @@ def examples() -> dict[str, live.Figure]:
     points = dl.book_mixture(1).sample(20, generator=torch.Generator().manual_seed(4))
     return {
         figure.module: figure
-        for figure in (live.LikelihoodBowl(points), live.ReverseChain(t=0.0), live.NoiseSchedule(dl.digits()[0][0]))
+        for figure in (
+            live.LikelihoodBowl(points),
+            live.KLFit(),
+            live.EnergyParticles(n=300),
+            live.ReverseChain(t=0.0),
+            live.NoiseSchedule(dl.digits()[0][0]),
+            live.BentScore(),
+        )
     }

@@ -18,7 +18,14 @@ from ddpm_lite.live.modules import source
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 FIGURES = examples()
-PAGES = {"bowl": "01_gaussians", "schedule": "07_forward", "chain": "08_ddpm"}
+PAGES = {
+    "bowl": "01_gaussians",
+    "klfit": "02_kl",
+    "particles": "03_energy",
+    "bend": "04_score_matching",
+    "schedule": "07_forward",
+    "chain": "08_ddpm",
+}
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(
     "name", [name for name, figure in FIGURES.items() if any(isinstance(c, Clock) for c in figure.controls)]

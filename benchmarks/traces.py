@@ -36,20 +36,30 @@ def seconds(loss: Loss, dim: int) -> float:
     return min(runs)
 
 
+def multiplications(dim: float) -> float:
+    """Of the implicit loss, up to a factor: D passes through layers of D x WIDTH, WIDTH x WIDTH and WIDTH x D."""
+    return dim * (WIDTH**2 + 2 * WIDTH * dim)
+
+
+def dimensions_of(count: float) -> float:
+    """Return the D that has this number of multiplications."""
+    return (math.sqrt(WIDTH**4 + 8 * WIDTH * count) - WIDTH**2) / (4 * WIDTH)
+
+
 def rows() -> list[dict]:
     torch.set_num_threads(1)
     found = []
     for name, loss in LOSSES.items():
         times = [seconds(loss, dim) for dim in DIMS]
-        power, offset = np.polyfit(np.log(DIMS), np.log(times), 1)
+        power, _ = np.polyfit(np.log(DIMS), np.log(times), 1)
         label = f"{name} score matching, batch of {BATCH}, hidden layers of {WIDTH}"
         found += [
             {"name": f"{label}: a step at D = {DIMS[-1]}", "value": 1000 * times[-1], "target": None, "unit": "ms"},
             {"name": f"{label}: power of D, from {DIMS[0]} to {DIMS[-1]}", "value": power, "target": None},
         ]
         if name == "implicit":
-            minute = math.exp((math.log(60) - offset) / power)
-            found.append({"name": f"{label}: D at which a step takes a minute", "value": minute, "target": None})
+            minute = dimensions_of(60.0 / times[-1] * multiplications(DIMS[-1]))
+            found.append({"name": f"{label}: D of a minute, by multiplications", "value": minute, "target": None})
     return found
 
 

@@ -25,6 +25,7 @@ Answers = Annotated[
     Path | None, typer.Option(help="A private folder of checks and answers, which win over the public.")
 ]
 SOURCE = Path("book/exercises")
+MOST_NAMED = 10  # files in one line
 
 
 class Product(StrEnum):
@@ -94,9 +95,11 @@ def grade(
     from .grading.grade import grade as grade_folder
     from .grading.grade import total, write_csv, write_feedback
 
-    each = load_sets(source, answers, [name or folder.resolve().name])[0]
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: name the one that holds the submissions")
+        raise ValueError(f"{folder} is no folder: name the one that holds the submissions; unpack a zip first")
+    each = load_sets(source, answers, [name or folder.resolve().name], remedy="name one with --set")[0]
+    make_room(csv, feedback)
+    say_left_out(folder)
     rows = grade_folder(folder, each, rng=np.random.default_rng(), unsafe=unsafe, progress=True)
     if csv is not None:
         write_csv(rows, csv)
@@ -136,17 +139,39 @@ def new(
         typer.echo(path)
 
 
-def load_sets(source: Path, answers: Path | None, names: Iterable[str] | None) -> list[Set]:
+def make_room(csv: Path | None, feedback: Path | None) -> None:
+    """Make the folders of what will be written, before the work; raises ValueError where that cannot be."""
+    if csv is not None and csv.is_dir():
+        raise ValueError(f"--csv {csv} is a folder: name a file, such as {csv / 'grades.csv'}")
+    if feedback is not None and feedback.is_file():
+        raise ValueError(f"--feedback {feedback} is a file: name a folder")
+    for folder in (csv and csv.parent, feedback):
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def say_left_out(folder: Path) -> None:
+    from .grading.submission import left_out
+
+    names = [path.relative_to(folder).as_posix() for path in left_out(folder)]
+    if names:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        typer.echo(f"not graded, no .ipynb and no .py: {', '.join(names[:MOST_NAMED])}{more}", err=True)
+
+
+def load_sets(
+    source: Path, answers: Path | None, names: Iterable[str] | None, remedy: str = "use one of these"
+) -> list[Set]:
     """Load the named sets, or all; raises ValueError for a folder without sets and for an unknown name."""
     from .grading.source import load
 
     paths = {path.stem: path for path in sorted(source.glob("[0-9][0-9]_*.md"))}
     if not paths:
         raise ValueError(f"{source} holds no set NN_name.md: run this in the book's folder, or name another: --source")
-    wanted = list(names or paths)
+    wanted = [name.removesuffix(".md") for name in names or paths]
     unknown = [name for name in wanted if name not in paths]
     if unknown:
-        raise ValueError(f"there is no set {', '.join(unknown)} in {source}: use one of {', '.join(paths)}")
+        raise ValueError(f"there is no set {', '.join(unknown)} in {source}: {remedy}: {', '.join(paths)}")
     return [load(paths[name], answers=answers) for name in wanted]
 
 

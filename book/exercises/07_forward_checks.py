@@ -51,7 +51,7 @@ larger_image = Exercise(
     cases=larger_cases,
     oracle=larger_oracle,
     messages={
-        "values": "With these betas the mean of a block has not the SNR of the old pixel.",
+        "values": "With these betas the mean of a block does not have the SNR of the old pixel.",
         "terminal SNR 0": "Where the old schedule ends with abar = 0, the new betas are wrong.",
         "unchanged": UNCHANGED,
     },

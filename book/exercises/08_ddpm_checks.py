@@ -291,7 +291,7 @@ clipped_loss = Exercise(
     points=2.0,
     hints=(
         "At a fixed x_t, an error of v is an error of the data times a number. Which number?",
-        "The chapter's determinants give it. At the last step, check that nothing is divided by 0.",
+        "Write x_0 with x_t and v, the estimate with x_t and v_hat, and subtract. Divide by nothing that can be 0.",
     ),
     cases=loss_cases,
     oracle=loss_oracle,

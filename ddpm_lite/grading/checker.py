@@ -7,11 +7,14 @@ import base64
 import io
 import json
 import math
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+
+KINDS = {"f": "float32 or float64", "i": "int64", "b": "bool"}
 
 
 class Checks:
@@ -45,7 +48,7 @@ class Checks:
             except NotImplementedError:
                 return "not written yet."
             except Exception as error:
-                fault = f"raised {type(error).__name__}: {error}"
+                fault = f"raised {type(error).__name__}: {error}{line_of(error, function)}"
             if fault:
                 return f"{messages[case['check']]} ({fault})"
             changed = changed or not all(map(self.same, args, map(self.argument, case["args"])))
@@ -66,19 +69,33 @@ class Checks:
     def difference(self, value: Any, expected: dict, tolerance: float) -> str | None:
         """Say how a value differs from the recorded sums, or return None."""
         if "parts" in expected:
-            parts, count = expected["parts"], len(value) if isinstance(value, (tuple, list)) else 1
-            if not isinstance(value, (tuple, list)) or count != len(parts):
-                return f"gave {count} values instead of {len(parts)}"
+            parts = expected["parts"]
+            if not isinstance(value, (tuple, list)) or len(value) != len(parts):
+                return f"gave {count(value)} instead of {len(parts)} values"
             faults = (self.difference(one, other, tolerance) for one, other in zip(value, parts, strict=True))
             return next((f"value {n}: {fault}" for n, fault in enumerate(faults, 1) if fault), None)
         if value is None or isinstance(value, (tuple, list)):
-            return f"gave {'no value' if value is None else f'{len(value)} values'} instead of one"
+            return f"gave {count(value)} instead of one"
         array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
         if list(array.shape) != expected["shape"]:
             return f"gave the shape {array.shape} instead of {tuple(expected['shape'])}"
         if kind(array) != expected["kind"]:
-            return f"gave numbers of type {array.dtype}"
+            return f"gave numbers of type {array.dtype} instead of {KINDS.get(expected['kind'], expected['kind'])}"
         return far(array, expected, tolerance)
+
+
+def count(value: Any) -> str:
+    """Say how many values there are."""
+    if value is None or not isinstance(value, (tuple, list)):
+        return "no value" if value is None else "one value"
+    return f"{len(value)} values"
+
+
+def line_of(error: Exception, function: Callable) -> str:
+    """Say in which line of a function an error came up, in the numbering of its cell."""
+    code = getattr(function, "__code__", None)
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code is code]
+    return f", in line {lines[-1]} of its cell" if lines else ""
 
 
 def kind(array: np.ndarray) -> str:

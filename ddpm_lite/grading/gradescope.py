@@ -16,9 +16,11 @@ from .exercise import Set
 from .grade import Row, grade
 from .sandbox import SandboxError, require_bubblewrap
 from .source import load
+from .submission import submissions
 
 __all__ = ["autograde", "results", "write_autograder"]
 
+NOTHING = "No notebook (.ipynb) and no Python file (.py) was uploaded: upload one of those."
 PACKAGE = Path(__file__).resolve().parents[1]
 SETUP = """\
 #!/usr/bin/env bash
@@ -53,13 +55,17 @@ def write_autograder(exercises: Set, path: Path, *, answers: Path | None = None,
         add_script(file, "run_autograder", RUN.format(name=exercises.name))
         for member in sorted(PACKAGE.rglob("*.py")):
             file.write(member, member.relative_to(PACKAGE.parent).as_posix())
-        file.write(exercises.path, f"exercises/{exercises.path.name}")
-        for kind in ("checks", "answers"):
-            own = [folder / f"{exercises.name}_{kind}.py" for folder in (answers, exercises.path.parent) if folder]
-            found = next((member for member in own if member.exists()), None)
-            if found is not None:
-                file.write(found, f"exercises/{found.name}")
+        for member in files_of(exercises, answers):
+            file.write(member, f"exercises/{member.name}")
     return path
+
+
+def files_of(exercises: Set, answers: Path | None) -> list[Path]:
+    """Return the files that `load` read: the notebook, its checks, and private solutions if there are any."""
+    places = [folder for folder in (answers, exercises.path.parent) if folder is not None]
+    checks = [folder / f"{exercises.name}_checks.py" for folder in places]
+    private = [answers / f"{exercises.name}_answers.py"] if answers is not None else []
+    return [exercises.path, next(filter(Path.exists, checks)), *filter(Path.exists, private)]
 
 
 def add_script(file: zipfile.ZipFile, name: str, text: str) -> None:
@@ -77,11 +83,10 @@ def autograde(root: Path, name: str) -> dict[str, Any]:
         unsafe = False
     except SandboxError:
         unsafe = True  # the container holds one submission and no other, and the worker gives up root
-    try:
-        rows = grade(root / "submission", exercises, rng=np.random.default_rng(), unsafe=unsafe)
-        found = results(rows)
-    except ValueError as error:
-        found = {"score": 0.0, "output": str(error)}
+    if submissions(root / "submission"):
+        found = results(grade(root / "submission", exercises, rng=np.random.default_rng(), unsafe=unsafe))
+    else:
+        found = {"score": 0.0, "output": NOTHING}
     (root / "results").mkdir(exist_ok=True)
     (root / "results" / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .checker import kind
+from .checker import KINDS, count, kind
 from .exercise import Case, Exercise, Outcome, Task
 from .plain import run_plainly
 
@@ -109,11 +109,11 @@ def difference(value: Any, expected: Any, tolerance: float) -> str | None:
     if isinstance(expected, tuple):
         return _parts_differ(value, expected, tolerance)
     if not isinstance(value, np.ndarray):
-        return f"gave {_count(value)} instead of one"
+        return f"gave {count(value)} instead of one"
     if value.shape != expected.shape:
         return f"gave the shape {value.shape} instead of {expected.shape}"
     if kind(value) != kind(expected):
-        return f"gave numbers of type {value.dtype} instead of {_named(expected)}"
+        return f"gave numbers of type {value.dtype} instead of {KINDS[kind(expected)]}"
     if value.dtype.kind in "biu":
         wrong = int(np.sum(value != expected))
         return f"{wrong} of {value.size} numbers differ" if wrong else None
@@ -132,22 +132,14 @@ def _flat(value: Any) -> list[np.ndarray]:
     return [array for part in value for array in _flat(part)] if isinstance(value, tuple) else [value]
 
 
-def _count(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, tuple) else "one value" if value is not None else "no value"
-
-
 def _parts_differ(value: Any, expected: tuple[Any, ...], tolerance: float) -> str | None:
     if not isinstance(value, tuple) or len(value) != len(expected):
-        return f"gave {_count(value)} instead of {len(expected)} values"
+        return f"gave {count(value)} instead of {len(expected)} values"
     for place, (one, other) in enumerate(zip(value, expected, strict=True), 1):
         fault = difference(one, other, tolerance)
         if fault:
             return f"value {place}: {fault}"
     return None
-
-
-def _named(array: np.ndarray) -> str:
-    return {"f": "float32 or float64", "b": "bool"}.get(array.dtype.kind, "int64")
 
 
 def _floats_differ(value: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:

@@ -28,12 +28,14 @@ c.ExecutePreprocessor.timeout = 120
 
 
 def write_course(sets: Iterable[Set], folder: Path, seed: int) -> list[Path]:
-    """Write `nbgrader_config.py` and `source/NAME/NAME.ipynb` and return the notebooks.
+    """Write `source/NAME/NAME.ipynb`, and `nbgrader_config.py` where there is none, and return the notebooks.
 
     seed: of the cases in the hidden tests; draw a fresh one for each course.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "nbgrader_config.py").write_text(CONFIG.format(essay=ESSAY), encoding="utf-8")
+    config = folder / "nbgrader_config.py"
+    if not config.exists():
+        config.write_text(CONFIG.format(essay=ESSAY), encoding="utf-8")
     written = []
     for each in sets:
         path = folder / "source" / each.name / f"{each.name}.ipynb"

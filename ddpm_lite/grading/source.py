@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass
 class Answers:
-    """The solutions that are kept beside the notebook or in a private folder: name -> source, and the checks."""
+    """What stands outside the notebook: the exercises of its checks, and name -> source of private solutions."""
 
     exercises: dict[str, Exercise]
     solutions: dict[str, str]
@@ -58,6 +58,7 @@ def load(md_path: str | Path, *, answers: str | Path | None = None) -> Set:
     given = "\n\n".join(cell.source for cell in cells if cell.role == "given")
     own = read_answers(path, None if answers is None else Path(answers))
     require_pairs(path, cells, list(own.exercises))
+    require_known(path, cells, own)
     parts: list[Task | Essay] = []
     for cell in cells:
         if cell.role == "answer":
@@ -130,22 +131,36 @@ def require_pairs(path: Path, cells: list[Cell], ids: list[str]) -> None:
             raise ValueError(f'{cell.where}: the check cell must hold check("{cell.id}", {cell.id}) and no more')
 
 
+def require_known(path: Path, cells: list[Cell], own: Answers) -> None:
+    """Raise ValueError for a private answer that belongs to no exercise."""
+    known = [cell.id for cell in cells if cell.role in ("answer", "essay")]
+    unknown = [name for name in own.solutions if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{path.stem}_answers.py answers {', '.join(unknown)}, and {path} asks for {', '.join(known)}: give each "
+            f"answer the id of its exercise, and put a helper inside the function that uses it"
+        )
+
+
 def read_answers(path: Path, folder: Path | None) -> Answers:
     """Return the checks and the solutions that stand outside the notebook."""
     if folder is not None and not folder.is_dir():
         raise ValueError(f"answers: {folder} is no folder: name the one that holds {path.stem}_checks.py")
-    private = None if folder is None else folder / f"{path.stem}_checks.py"
-    public = path.with_name(f"{path.stem}_checks.py")
-    exercises = read_checks(private if private is not None and private.exists() else public)
+    name = f"{path.stem}_checks.py"
+    places = [path.with_name(name)] if folder is None else [folder / name, path.with_name(name)]
+    exercises = read_checks(places)
     solutions = {} if folder is None else read_solutions(folder / f"{path.stem}_answers.py")
     return Answers({exercise.id: exercise for exercise in exercises}, solutions)
 
 
-def read_checks(path: Path) -> list[Exercise]:
-    if not path.exists():
+def read_checks(places: list[Path]) -> list[Exercise]:
+    """Return the list EXERCISES of the first of these files that exists."""
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        remedy = "" if len(places) > 1 else "; or, if the answers are private, name their folder with --answers"
         raise ValueError(
-            f"{path} is missing: write EXERCISES, the list of the notebook's checks, in it; or, if the answers are "
-            f"private, name their folder with --answers"
+            f"{' and '.join(map(str, places))} {'are' if len(places) > 1 else 'is'} missing: write EXERCISES, the list "
+            f"of the notebook's checks, there{remedy}"
         )
     namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
@@ -168,7 +183,12 @@ def read_solutions(path: Path) -> dict[str, str]:
         if isinstance(node, ast.FunctionDef):
             found[node.name] = f"{ast.get_source_segment(source, node)}\n"
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = str(ast.literal_eval(node.value)).strip()
+            if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
+                raise ValueError(
+                    f"{path}, line {node.lineno}: {node.targets[0].id} is no plain string: this file holds functions, "
+                    f"which answer exercises, and strings, which answer essays"
+                )
+            found[node.targets[0].id] = node.value.value.strip()
     return found
 
 

@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Submission", "needed", "read", "submissions"]
+__all__ = ["Submission", "left_out", "needed", "read", "submissions"]
 
 LARGEST = 20 << 20  # bytes of a submission; a notebook with many pictures has about 5 MB
 LONGEST = 1 << 20  # characters of its code
@@ -33,18 +33,34 @@ class Submission:
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
         return [place for place, node in self.statements if isinstance(node, kinds) and node.name == name]
 
+    def definition(self, name: str) -> str:
+        """Return the source of the function that counts, the last of its name, without comments; "" for none."""
+        found = [node for _, node in self.statements if _defines(node, name)]
+        return ast.unparse(found[-1]) if found else ""
+
 
 def submissions(folder: Path) -> dict[str, Path]:
     """Return name -> file, sorted; names are unique, links and hidden folders are left out."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith((".", "__")) for part in inside.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or path.is_symlink() or not path.is_file():
-            continue
-        name, whole = (text.encode("utf-8", "backslashreplace").decode() for text in _names(inside))
+    for path in filter(_is_submission, _visible(folder)):
+        name, whole = (text.encode("utf-8", "backslashreplace").decode() for text in _names(path.relative_to(folder)))
         found[whole if name in found else name] = path
     return found
+
+
+def left_out(folder: Path) -> list[Path]:
+    """Return the files that are no submissions, such as a zip or a link; hidden ones do not count."""
+    return [path for path in _visible(folder) if not _is_submission(path)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return the files of a folder and its folders, sorted."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file())
+    return [path for path in found if not any(p.startswith((".", "__")) for p in path.relative_to(folder).parts)]
+
+
+def _is_submission(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_symlink()
 
 
 def _names(path: Path) -> tuple[str, str]:

@@ -108,7 +108,8 @@ def call(names: dict[str, Any], first: str | None, name: str, specs: list[Any], 
         text = str(error)
         return pack({"error": text if text.startswith("returned ") else explain(error)}, [])
     except BaseException as error:
-        return pack({"error": explain(error)}, [])
+        cause = f" (an earlier line {first})" if first and isinstance(error, NameError) else ""
+        return pack({"error": explain(error) + cause}, [])
     left = [to_spec(argument, out, 1) if keeps_arrays(argument) else None for argument in arguments]
     return pack({"value": value, "left": left}, out)
 

@@ -127,7 +127,7 @@ function compute(state, data) {
     exact_mean: truth.mean,
     exact_variance: truth.variance,
     Z: truth.Z,
-    kept: move === "mala" && n ? `MALA kept ${((100 * all.kept[n]) / n).toFixed(1)}% of the proposals.` : "",
+    kept: move === "mala" && n ? ` MALA kept ${((100 * all.kept[n]) / n).toFixed(1)}% of the proposals.` : "",
   };
   return { numbers, points, first, truth, energy: lawOf(state, data).energy };
 }

@@ -137,7 +137,7 @@ class EnergyParticles(Figure):
     )
     sentence = (
         "After {n} steps the particles have mean {mean:.3f} and variance {variance:.3f}{along}. "
-        "The Boltzmann density has mean {exact_mean:.3f} and variance {exact_variance:.3f}; Z is {Z:.3f}. {kept}"
+        "The Boltzmann density has mean {exact_mean:.3f} and variance {exact_variance:.3f}; Z is {Z:.3f}.{kept}"
     )
     question = Question(
         "A thousand particles begin at the left, in the energy x²/2 whose density is N(0, 1). They take as many "
@@ -164,7 +164,7 @@ class EnergyParticles(Figure):
             "exact_mean": mean,
             "exact_variance": (share @ (axis - mean) ** 2).item(),
             "Z": Z,
-            "kept": f"MALA kept {100 * kept:.1f}% of the proposals." if state["move"] == "mala" and state["n"] else "",
+            "kept": f" MALA kept {100 * kept:.1f}% of the proposals." if state["move"] == "mala" and state["n"] else "",
         }
 
     def still(self, state: Mapping[str, Any]) -> Picture:

@@ -41,7 +41,11 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("grade", "nowhere", "--source", SOURCE), "there is no set nowhere in"),
+        (("grade", "nowhere", "--source", SOURCE), "nowhere is no folder"),
+        (("grade", SOURCE, "--source", SOURCE), "name one with --set: 01_gaussians"),
+        (("grade", SOURCE, "--set", "01_gaussians", "--source", SOURCE, "--csv", SOURCE), "such as"),
+        (("grade", SOURCE, "--set", "01_gaussians", "--source", SOURCE, "--feedback", __file__), "name a folder"),
+        (("build", "student", "nothing", "--source", SOURCE), "use one of these: 01_gaussians"),
         (("grade", "nowhere", "--set", "01_gaussians", "--source", SOURCE), "nowhere is no folder"),
         (("build", "student", "--source", "nowhere"), "nowhere holds no set"),
         (("build", "student", "--source", SOURCE, "--answers", "nowhere"), "answers: nowhere is no folder"),
@@ -74,9 +78,13 @@ def test_grades_and_feedback_are_written(tmp_path: Path) -> None:
     folder.mkdir()
     task = load(SOURCE / f"{NAMES[0]}.md").exercises[0]
     (folder / "ada.py").write_text(f"import math\nimport torch\n{task.solution}", encoding="utf-8")
-    said = run("grade", folder, "--source", SOURCE, "--csv", tmp_path / "g.csv", "--feedback", tmp_path / "words")
-    assert f"ada: {task.exercise.points:g} of " in said
-    with (tmp_path / "g.csv").open(newline="") as file:
+    (folder / "ben.zip").write_bytes(b"")
+    table = tmp_path / "new" / "g.csv"
+    args = ("grade", folder, "--set", f"{NAMES[0]}.md", "--source", SOURCE, "--csv", table)
+    done = typed("exercises", *args, "--feedback", tmp_path / "words")
+    assert "not graded, no .ipynb and no .py: ben.zip" in done.stderr
+    assert f"ada: {task.exercise.points:g} of " in done.stdout
+    with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert (rows[0]["exercise"], rows[0]["reason"]) == (task.exercise.id, "Right.")
     assert (tmp_path / "words" / "ada.md").read_text(encoding="utf-8").startswith("# ada: ")

@@ -128,3 +128,25 @@ def test_an_exercise_of_bad_values_is_refused(bad: dict[str, object]) -> None:
     Exercise(**good, cases=lambda rng: [], oracle=abs)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="exercise"):
         Exercise(**(good | bad), cases=lambda rng: [], oracle=abs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ("def dobule(x):\n    return 2 * x\n", r"00_some_answers.py answers dobule, and .*00_some.md asks for double"),
+        ("import math\nhalf = math.sqrt(2)\n", r"00_some_answers.py, line 2: half is no plain string"),
+    ],
+)
+def test_what_is_wrong_with_private_answers_is_named(tmp_path: Path, answers: str, message: str) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "00_some_answers.py").write_text(answers, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load(write(tmp_path), answers=private)
+
+
+def test_checks_that_are_in_neither_place_are_looked_for_in_both(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    with pytest.raises(ValueError, match=r"private/00_some_checks.py and .*00_some_checks.py are missing.*, there$"):
+        load(write(tmp_path, checks=None), answers=private)

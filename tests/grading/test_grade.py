@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tiny_exercises import GIVEN, LIMITS, MEAN, SCALE, exercise_set, graded, notebook, points
 
-from ddpm_lite.grading import Essay
+from ddpm_lite.grading import Essay, Set
 from ddpm_lite.grading import grade as grade_module
 from ddpm_lite.grading.grade import Row, grade, total, write_csv, write_feedback
 from ddpm_lite.grading.sandbox import SandboxError
-from ddpm_lite.grading.submission import needed, read
+from ddpm_lite.grading.submission import left_out, needed, read, submissions
 
 pytestmark = pytest.mark.needs("bwrap")
 
@@ -157,3 +157,29 @@ def test_an_essay_waits_for_a_person_and_a_stub_is_said_to_be_one(tmp_path: Path
     assert (tmp_path / "grades.csv").read_text().splitlines()[3] == "a,why,,4.0,An essay: a person reads it."
     (file,) = write_feedback(rows, tmp_path / "feedback")
     assert "## why: up to 4\n\nAn essay" in file.read_text()
+
+
+def test_a_debug_exercise_as_it_was_handed_out_is_said_to_be_one_and_gets_no_hint(tmp_path: Path) -> None:
+    scale = exercise_set().exercises[0]
+    task = replace(scale, stub=scale.edited(scale.exercise.wrong[0]), debug=True)
+    (tmp_path / "blank.py").write_text(task.stub.replace("c + x", "c + x  # as it was"))
+    (tmp_path / "tried.py").write_text(task.stub.replace("c + x", "x + c"))
+    (tmp_path / "right.py").write_text(task.solution)
+    rows = grade(tmp_path, Set(task.path, (task,)), rng=np.random.default_rng(0), limits=LIMITS)
+    found = {row.name: (row.points, row.hint) for row in rows}
+    assert found == {"blank": (0, None), "right": (2, None), "tried": (0, "You add the factor.")}
+    assert rows[0].reason == "Not changed yet."
+
+
+def test_files_that_are_no_submissions_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ben").mkdir()
+    (tmp_path / ".cache").mkdir()
+    for name in ("a.py", "ben/all.zip", "c.ipynb.txt", ".cache/d.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "link.py").symlink_to(tmp_path / "a.py")
+    assert [path.relative_to(tmp_path).as_posix() for path in left_out(tmp_path)] == [
+        "ben/all.zip",
+        "c.ipynb.txt",
+        "link.py",
+    ]
+    assert list(submissions(tmp_path)) == ["a"]

@@ -59,7 +59,8 @@ def test_an_empty_submission_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "submission").mkdir()
     found = run(tmp_path)
     assert found["score"] == 0.0
-    assert "holds no .ipynb" in found["output"]
+    assert "No notebook (.ipynb)" in found["output"]
+    assert str(tmp_path) not in found["output"]
 
 
 @pytest.mark.parametrize("name", ["setup.sh", "run_autograder"])

@@ -81,3 +81,12 @@ def points(course: Path, student: str) -> dict[str, float]:
         assert [grade.max_score for grade in essays] == [2.0]
         assert all(grade.needs_manual_grade or student == "wrong" for grade in essays)
         return {grade.name: grade.score for grade in grades if grade not in essays}
+
+
+def test_the_configuration_of_a_course_stays_as_the_instructor_left_it(tmp_path: Path) -> None:
+    write_course([one_set()], tmp_path, seed=7)
+    config = tmp_path / "nbgrader_config.py"
+    assert "ClearSolutions" in config.read_text(encoding="utf-8")
+    config.write_text("# ours", encoding="utf-8")
+    write_course([one_set()], tmp_path, seed=8)
+    assert config.read_text(encoding="utf-8") == "# ours"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ def test_the_check_in_the_notebook_takes_right_answers_and_refuses_known_mistake
     if task.debug:
         return
     assert run(exercises, task.stub, name) == f"{name}: not written yet.\n"
+
+
+def test_an_error_is_named_with_its_line_in_the_cell() -> None:
+    answer = "import math\n\ndef fuse(means, covs):\n    half = 2\n    return hafl(means)\n"
+    assert "(raised NameError: name 'hafl' is not defined, in line 5 of its cell)" in run(SETS[0], answer, "fuse")
+    called = "def hafl(x):\n    return 1 / 0\n" + answer
+    assert "(raised ZeroDivisionError: division by zero, in line 7 of its cell)" in run(SETS[0], called, "fuse")
+    assert re.search(r"\(raised \w+: [^,]*\)$", run(SETS[0], "fuse = math.hypot\n", "fuse"))
 
 
 def test_a_changed_argument_is_seen() -> None:
@@ -94,7 +103,7 @@ def checks(value: Any, tolerance: float = 1e-6) -> Any:
         (np.ones(3), np.ones(3, np.float32), None),
         (np.ones(3), np.ones(3, np.float16), "type float16"),
         (np.ones(3), np.ones((3, 1)), "shape"),
-        (np.ones(3), np.ones(3, int), "type int64"),
+        (np.ones(3), np.ones(3, int), "type int64 instead of float32 or float64"),
         (np.arange(3), np.arange(3, dtype=np.int32), None),
         (np.arange(3), np.array([0, 2, 1]), "differ"),
         (np.array([1.0, np.inf]), np.array([1.0, np.inf]), None),
@@ -104,7 +113,7 @@ def checks(value: Any, tolerance: float = 1e-6) -> Any:
         (np.ones(3), [np.ones(3)] * 2, "2 values"),
         ((np.ones(3), np.array(2.0)), (np.ones(3), 2.0), None),
         ((np.ones(3), np.array(2.0)), (np.ones(3), 2.1), "value 2"),
-        ((np.ones(3), np.array(2.0)), np.ones(3), "1 values instead of 2"),
+        ((np.ones(3), np.array(2.0)), np.ones(3), "gave one value instead of 2 values"),
     ],
 )
 def test_a_difference_from_the_recorded_sums(expected: Any, value: Any, fault: str | None) -> None:

@@ -335,3 +335,9 @@ def test_an_honest_reply_is_read_and_no_other_form_of_it(tmp_path: Path) -> None
 )
 def test_a_reply_that_lies_is_an_error(message: bytes) -> None:
     assert sandbox.outcome(message, (1.0,)).error == "returned what cannot be read"
+
+
+@pytest.mark.needs("bwrap")
+def test_a_name_that_an_earlier_line_did_not_define_is_explained() -> None:
+    (found,) = run("import no_such_library as lib\ndef f(x): return lib.double(x)", [("f", (1.0,))])
+    assert str(found.error).startswith("raised NameError: name 'lib' is not defined (an earlier line raised Module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from examples import examples
 from live_page import answer, numbers, pictures, put, shown
 
@@ -85,8 +87,15 @@ def check_text(text: str, widget: live.Figure, state: dict[str, Any]) -> None:
 def test_every_figure_of_the_book_is_among_the_examples(site: Path) -> None:
     """Each chapter's own widgets are the ones that are tested here."""
     for page in (site / "book").glob("[0-9]*.html"):
-        titles = set(re.findall(r'"title": "([^"]+)", "controls"', page.read_text(encoding="utf-8")))
+        titles = {state["spec"]["title"] for state in widget_states(page) if "spec" in state}
         assert titles == {FIGURES[name].title for name, chapter in PAGES.items() if chapter == page.stem}
+
+
+def widget_states(page: Path) -> list[dict[str, Any]]:
+    """The states of all widgets that a page carries."""
+    kind = "application/vnd.jupyter.widget-state+json"
+    scripts = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find_all("script", type=kind)
+    return [model["state"] for script in scripts for model in json.loads(script.string)["state"].values()]
 
 
 def test_it_announces_the_packages_numbers(figure: Any, name: str) -> None:

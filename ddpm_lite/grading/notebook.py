@@ -110,14 +110,20 @@ def check_cell(task: Task) -> NotebookNode:
 
 
 def mistakes_cell(task: Task) -> NotebookNode:
-    rows = [f"| {code(w.old)} | {code(w.new)} | {w.refused_by} | {w.hint} |" for w in task.exercise.wrong]
-    table = "\n".join(["| in the solution | the mistake | refused by | hint |", "|---|---|---|---|", *rows])
+    head = "| in the solution | the mistake | refused by | hint |\n|---|---|---|---|"
+    rows = [(code(w.old), code(w.new), w.refused_by, w.hint) for w in task.exercise.wrong]
+    table = "\n".join([head, *(f"| {' | '.join(map(escaped, row))} |" for row in rows)])
     return new_markdown_cell(f"**Known mistakes**\n\n{table}", id=cell_id(task, "mistakes"))
 
 
 def code(text: str) -> str:
     """Return code for a cell of a table; what is empty stays visible."""
-    return f"`{' '.join(text.split())}`".replace("|", "\\|") if text.strip() else "(left out)"
+    return f"`{' '.join(text.split())}`" if text.strip() else "(left out)"
+
+
+def escaped(text: str) -> str:
+    """Return text whose vertical bars do not end a cell of a table, in formulas too."""
+    return text.replace("|", "\\|")
 
 
 def role(part: Task | Essay, name: str) -> dict[str, dict[str, str]]:

@@ -270,7 +270,8 @@ function clock(control, set, { still, root }) {
     caption();
   }
   function tick(now) {
-    const moved = value + ((end - start) * Math.min(now - before, 100)) / (1000 * seconds);
+    const passed = Math.min(Math.max(now - before, 0), 100); // a frame may have begun before the button was pressed
+    const moved = value + ((end - start) * passed) / (1000 * seconds);
     const over = end > start ? moved >= end : moved <= end;
     before = now;
     value = over ? end : moved;

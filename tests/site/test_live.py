@@ -87,7 +87,7 @@ def check_text(text: str, widget: live.Figure, state: dict[str, Any]) -> None:
 def test_every_figure_of_the_book_is_among_the_examples(site: Path) -> None:
     """Each chapter's own widgets are the ones that are tested here."""
     for page in (site / "book").glob("[0-9]*.html"):
-        titles = {state["spec"]["title"] for state in widget_states(page) if "spec" in state}
+        titles = {state["data"]["title"] for state in widget_states(page) if "data" in state}
         assert titles == {FIGURES[name].title for name, chapter in PAGES.items() if chapter == page.stem}
 
 
@@ -167,6 +167,18 @@ def test_play_moves_and_stops_out_of_sight(figure: Any, name: str) -> None:
         assert shown(figure) != before
         figure.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
         figure.page.wait_for_function("document.querySelector('.dl-play').textContent === 'Play'", timeout=5_000)
+
+
+@with_clock
+def test_a_frame_that_began_before_the_button_was_pressed_is_no_step_back(figure: Any, name: str) -> None:
+    """A figure whose clock runs below its start fails; the fixture `figure` sees the error."""
+    late = "const ask = requestAnimationFrame; window.requestAnimationFrame = (f) => ask((now) => f(now - 400));"
+    (clock,) = (c for c in FIGURES[name].controls if isinstance(c, Clock))
+    put(figure, clock, clock.start)
+    before = shown(figure)
+    figure.page.evaluate(f"() => {{ {late} document.querySelector('.dl-play').click(); }}")
+    figure.page.wait_for_timeout(1000)
+    assert figure.locator(".dl-state").inner_text() != before
 
 
 @with_clock

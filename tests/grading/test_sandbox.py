@@ -341,3 +341,10 @@ def test_a_reply_that_lies_is_an_error(message: bytes) -> None:
 def test_a_name_that_an_earlier_line_did_not_define_is_explained() -> None:
     (found,) = run("import no_such_library as lib\ndef f(x): return lib.double(x)", [("f", (1.0,))])
     assert str(found.error).startswith("raised NameError: name 'lib' is not defined (an earlier line raised Module")
+
+
+@pytest.mark.needs("bwrap")
+def test_an_argument_with_the_same_numbers_in_another_shape_counts_as_changed() -> None:
+    (found,) = run("def widen(x):\n    x.unsqueeze_(0)\n    return 1.0", [("widen", (np.ones(3),))])
+    assert found.error is None
+    assert list(found.changed) == [0]

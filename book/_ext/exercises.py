@@ -23,7 +23,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from ddpm_lite.grading import Essay, Set, Task, load
-from ddpm_lite.grading.notebook import mistakes_cell, student_notebook, write_notebook
+from ddpm_lite.grading.notebook import dots, mistakes_cell, student_notebook, worth, write_notebook
 
 MODE, ANSWERS = "DDPM_LITE_EXERCISES", "DDPM_LITE_ANSWERS"
 MODES = ("public", "student", "instructor")
@@ -122,15 +122,14 @@ def anchor(number: str) -> str:
 
 
 def label(part: Task | Essay) -> str:
-    points = part.points if isinstance(part, Essay) else part.exercise.points
-    worth = f"{points:g} point{'' if points == 1 else 's'}"
-    return f"Essay, {worth}." if isinstance(part, Essay) else f"{dots(part.exercise.dots)} {worth}"
+    if isinstance(part, Essay):
+        return f"Essay, {worth(part)}."
+    return f"{spoken_dots(part.exercise.dots)} {worth(part)}"
 
 
-def dots(count: int) -> str:
+def spoken_dots(count: int) -> str:
     """Return the difficulty as dots that a screen reader reads as words."""
-    shown = "●" * count + "○" * (3 - count)
-    return f'<span class="dl-dots" role="img" aria-label="Difficulty {count} of 3">{shown}</span>'
+    return f'<span class="dl-dots" role="img" aria-label="Difficulty {count} of 3">{dots(count)}</span>'
 
 
 def code(source: str) -> str:
@@ -141,7 +140,7 @@ def dropdown(title: str, body: str, opened: bool = False) -> str:
     return f":::::{{dropdown}} {title}\n{':open:' if opened else ''}\n{body}\n:::::"
 
 
-def listing(exercises: Set, chapter: int, link: Callable[[str], str], shown: Callable[[int], str] = dots) -> str:
+def listing(exercises: Set, chapter: int, link: Callable[[str], str], shown: Callable[[int], str] = spoken_dots) -> str:
     """Return the list of a chapter's exercises as Markdown.
 
     link: anchor -> its address, "" -> that of the page. shown: difficulty -> text.
@@ -173,7 +172,7 @@ def plain_listing(app: Sphinx, chapter: str, site: str) -> str:
         exercises,
         chapter_of(docname) or 0,
         lambda target: f"{page}#{target}" if target else page,
-        lambda count: "●" * count + "○" * (3 - count),
+        dots,
     )
 
 

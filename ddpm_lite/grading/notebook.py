@@ -8,7 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from .exercise import Essay, Exercise, Set, Task
+from .exercise import Essay, Set, Task
 from .recorded import checker_source, recorded
 
 __all__ = ["instructor_notebook", "student_notebook", "write_notebook"]
@@ -83,13 +83,18 @@ def statement_cell(part: Task | Essay) -> NotebookNode:
 
 def label(part: Task | Essay) -> str:
     """Return the difficulty and the points in words."""
+    kind = "Essay" if isinstance(part, Essay) else f"Difficulty {dots(part.exercise.dots)}"
+    return f"*{kind}, {worth(part)}*"
+
+
+def worth(part: Task | Essay) -> str:
     points = part.points if isinstance(part, Essay) else part.exercise.points
-    worth = f"{points:g} point{'' if points == 1 else 's'}"
-    return f"*Essay, {worth}*" if isinstance(part, Essay) else f"*{difficulty(part.exercise)}, {worth}*"
+    return f"{points:g} point{'' if points == 1 else 's'}"
 
 
-def difficulty(exercise: Exercise) -> str:
-    return f"Difficulty {'●' * exercise.dots}{'○' * (3 - exercise.dots)}"
+def dots(difficulty: int) -> str:
+    """Return the difficulty, 1 to 3, as full and empty dots."""
+    return "●" * difficulty + "○" * (3 - difficulty)
 
 
 def hint_blocks(hints: tuple[str, str]) -> str:

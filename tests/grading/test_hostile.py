@@ -118,7 +118,7 @@ FATAL = {
     "exit": ("os._exit(0)", "ended the process (exit code 0)"),
     "stack": ("sys.setrecursionlimit(10**9)\ndef f(n): return sorted([n], key=f)\nreturn f(1)", "ended the process"),
     "crash": ("ctypes.string_at(0)", "ended the process"),
-    "closed": ("os.closerange(0, 99)\nreturn c * x", "The product is wrong"),  # ended, or late in ending
+    "closed": ("os.closerange(0, 99)\nreturn c * x", "ended the process|ran out of time"),  # late, if bubblewrap is
     "long": ("return torch.zeros(1 << 18)", "returned more than 1 MB"),
     "saved": ("np.savez = lambda *a, **k: None\nreturn c * x", "returned what cannot be read"),
     "junk": (
@@ -133,7 +133,7 @@ def test_who_ends_the_process_loses_that_function_only(tmp_path: Path) -> None:
     rows = graded(tmp_path, **files, zz_last=SCALE + MEAN)
     assert {name: points(rows, name) for name in files} == dict.fromkeys(files, (0, 3))
     for name, (_, words) in FATAL.items():
-        assert words in rows[name, "scale"].reason, rows[name, "scale"]
+        assert any(each in rows[name, "scale"].reason for each in words.split("|")), rows[name, "scale"]
     assert points(rows, "zz_last") == (2, 3)
 
 

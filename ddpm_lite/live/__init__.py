@@ -6,5 +6,6 @@ from .chain import *
 from .figure import *
 from .kernel import *
 from .klfit import *
+from .noisy import *
 from .particles import *
 from .schedule import *

@@ -20,5 +20,6 @@ def examples() -> dict[str, live.Figure]:
             live.ReverseChain(t=0.0),
             live.NoiseSchedule(dl.digits()[0][0]),
             live.BentScore(),
+            live.NoisyPoint(n=200),
         )
     }

@@ -25,6 +25,7 @@ PAGES = {
     "klfit": "02_kl",
     "particles": "03_energy",
     "bend": "04_score_matching",
+    "noisy": "05_denoising",
     "schedule": "07_forward",
     "chain": "08_ddpm",
 }

@@ -106,8 +106,8 @@ function panels(data, state, asking) {
         x: [-4, 4], y: [-0.3, 1.15], xlabel: "x", ylabel: "density, scaled", yticks: [0, 1] }
     : { label: "A clean density with four hills, a noisy point with a handle, the clean points behind it, and an arrow to their mean",
         x: SEEN, y: SEEN, xlabel: "x\u2081", ylabel: "x\u2082" };
+  if (asking) return [{ name: "world", ...world, x: world.x.map((x) => 1.4 * x), aspect: 1 / 1.4 }];
   const left = { name: "world", aspect: 1, ...world };
-  if (asking) return [left];
   const far = reach(state, data);
   const targets = line
     ? { label: "Bars: denoising targets of the drawn clean points, their mean, and the exact score", y: [0, 0.8],

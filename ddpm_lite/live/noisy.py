@@ -40,7 +40,7 @@ class NoisyPoint(Figure):
         Choice("dim", "World", (("plane", "in the plane"), ("line", "on the line")), "plane"),
         Slider("noise", "Noise level σ", 0.1, LOUDEST, 0.01, 0.6),
         Clock("n", "Clean points drawn", 1, DRAWS, 1, 8.0, "{value:.0f}"),
-        Knobs("at", -3.0, 3.0, (-0.1, 0.2)),
+        Knobs("at", -3.0, 3.0, (1.5, -0.5)),
         Presets(
             "Noise",
             (

@@ -116,7 +116,8 @@ any_probe = Exercise(
     points=3.0,
     hints=(
         "Write the quadratic form as a sum over single entries and a sum over pairs. Are the two parts correlated?",
-        "The part with squares of entries has the variance of one squared entry as a factor. What is it, from the fourth moment?",
+        "The part with squares of entries has the variance of one squared entry as a factor. "
+        "What is it, from the fourth moment?",
     ),
     cases=probe_cases,
     oracle=probe_oracle,
@@ -149,7 +150,9 @@ def any_probe(A, kappa):
     ),
     wrong=(
         Wrong("S = (A + A.mT) / 2", "S = A", "values", "The quadratic form sees the symmetric part only."),
-        Wrong("(kappa - 3)", "(kappa - 1)", "values", "The diagonal was counted twice: it is among all entries already."),
+        Wrong(
+            "(kappa - 3)", "(kappa - 1)", "values", "The diagonal was counted twice: it is among all entries already."
+        ),
         Wrong("2 * everything", "everything", "values", "Each pair of entries stands in the matrix twice."),
         Wrong(
             "2 * everything + (kappa - 3) * diagonal",
@@ -196,7 +199,8 @@ counts = Exercise(
     dots=2,
     points=3.0,
     hints=(
-        "Write the posterior mean as one sum over rates divided by another. The upper one has one more power of the rate.",
+        "Write the posterior mean as one sum over rates divided by another. "
+        "The upper one has one more power of the rate.",
         "A sum over rates with one more power of the rate is the probability of another count, up to a factorial. "
         "The mean square has two more powers.",
     ),
@@ -307,7 +311,7 @@ three_moments = Exercise(
     oracle=moment_oracle,
     messages={
         "values": "One of the three moments is wrong.",
-        "as many points as components": "With as many points as components a moment is wrong: an axis was taken for another.",
+        "as many points as components": "With as many points as components a moment is wrong: look for the axis.",
         "far out": "Far out a moment is wrong: a density was 0 before its logarithm was taken.",
         "unchanged": UNCHANGED,
     },

@@ -1,4 +1,4 @@
-"""Chapter 5's figure: its posterior, its moments and its draws, against Bayes' rule on a grid; what its handle may do."""
+"""Chapter 5's figure: its posterior, its moments and its draws, against Bayes' rule; what its handle may do."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Live figures: one widget for JupyterLab, Colab and the published page, with no server.   Book: each chapter."""
 
+from .anneal import *
 from .bend import *
 from .bowl import *
 from .chain import *

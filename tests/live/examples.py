@@ -21,5 +21,6 @@ def examples() -> dict[str, live.Figure]:
             live.NoiseSchedule(dl.digits()[0][0]),
             live.BentScore(),
             live.NoisyPoint(n=200),
+            live.AnnealedParticles(n=400),
         )
     }

@@ -26,6 +26,7 @@ PAGES = {
     "particles": "03_energy",
     "bend": "04_score_matching",
     "noisy": "05_denoising",
+    "anneal": "06_ncsn",
     "schedule": "07_forward",
     "chain": "08_ddpm",
 }

@@ -72,11 +72,9 @@ class NoisyPoint(Figure):
     )
 
     def constants(self) -> dict[str, Any]:
+        mixtures = {"line": book_mixture(1), "plane": book_mixture(2)}
         parts = ("weights", "means", "covs")
-        worlds = {
-            name: {part: getattr(book_mixture(dim), part).tolist() for part in parts}
-            for name, dim in (("line", 1), ("plane", 2))
-        }
+        worlds = {name: {part: getattr(each, part).tolist() for part in parts} for name, each in mixtures.items()}
         return {"worlds": worlds, "seed": SEED, "draws": DRAWS, "least": LEAST}
 
     def truth(self, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,8 +143,8 @@ def in_plane(left: Axes, right: Axes, state: Mapping[str, Any]) -> None:
     x, s = clean_points(state), mixture.score(at, PATH, t)
     density(left, mixture.log_prob, limits=(-3, 3), levels=5)
     left.plot(*x.T, ".", color=PALETTE.sky, ms=3)
-    arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "color": PALETTE.blue}
-    left.quiver(*at.T, *(sigma**2 * s).T, **arrow)
+    style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "color": PALETTE.blue}
+    left.quiver(*at.T, *(sigma**2 * s).T, **style)
     left.plot(*at.T, "o", color=PALETTE.vermilion)
     targets = (x - at) / sigma
     right.plot(*targets.T, ".", color=PALETTE.sky, ms=3)

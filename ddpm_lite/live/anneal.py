@@ -25,7 +25,7 @@ __all__ = ["AnnealedParticles"]
 SEED, PARTICLES, STEPS = 6, 500, 400
 CENTRE = 5.0  # the modes are at (-CENTRE, -CENTRE) and (CENTRE, CENTRE), with unit covariance
 SQUARE = 8.0  # plain particles begin evenly in the square from -SQUARE to SQUARE
-RATE = 0.1  # a step is RATE (1 + sigma^2)
+RATE = 0.2  # a step is RATE (1 + sigma^2)
 SMALLEST = 0.1
 PLACES = 2.0**20  # positions are kept to 1/PLACES, so that browser and package agree also on the ridge
 NOISE_CLOCK = EDM(100.0)  # its time is sigma / 100
@@ -123,7 +123,7 @@ class AnnealedParticles(Figure):
         ("about 1/5", "about 1/2", "about 4/5", "all"),
         answer=1,
         reply="Each falls into the heap on whose side it began. Press Play: the annealed swarm begins with much "
-        "noise, and comes near 4/5. Then give it too few levels, or too little noise.",
+        "noise, and ends at 0.78, near 4/5. Then give it too few levels, or too little noise.",
     )
 
     def constants(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from node import run_js
 
 import ddpm_lite as dl
 from ddpm_lite import live
-from ddpm_lite.live.anneal import STEPS, ladder, langevin_step, level_at, noise_of, swarms, world_of
+from ddpm_lite.live.anneal import RATE, STEPS, ladder, langevin_step, level_at, noise_of, swarms, world_of
 
 FIGURE = live.AnnealedParticles()
 needs_node = pytest.mark.needs("node")
@@ -36,7 +36,7 @@ def test_the_swarm_is_the_packages_annealed_langevin() -> None:
     world, path, g = world_of(0.8), dl.VE(0.1, 20.0), torch.Generator().manual_seed(2)
     x = 20 * torch.randn(4000, 2, generator=g, dtype=torch.float64)
     end = dl.annealed_langevin(
-        world.denoiser(path), path, x, dl.linear_ts(19), n=20, step=lambda c: 0.1 * (1 + c.sigma**2), generator=g
+        world.denoiser(path), path, x, dl.linear_ts(19), n=20, step=lambda c: RATE * (1 + c.sigma**2), generator=g
     )
     share = (end.sum(1) > 0).double().mean().item()
     found = swarms(state(n=400)).annealed_shares[-1]
@@ -74,6 +74,6 @@ def test_the_reply_is_what_happens() -> None:
     assert FIGURE.question.options[FIGURE.question.answer] == "about 1/2"
     end = swarms(state(n=400))
     assert end.plain_shares[-1] == pytest.approx(0.5, abs=0.05)
-    assert end.annealed_shares[-1] == pytest.approx(0.8, abs=0.05)
+    assert end.annealed_shares[-1] == pytest.approx(0.78, abs=0.005)  # the reply has two digits
     assert swarms(state(n=400, levels=2)).annealed_shares[-1] < 0.7
     assert swarms(state(n=400, largest=1.0)).annealed_shares[-1] < 0.7

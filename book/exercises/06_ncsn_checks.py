@@ -175,7 +175,7 @@ def variance_cases(rng: np.random.Generator) -> list[Case]:
         return Case(name, (v, falling(rng, L), float(rng.uniform(0.1, 0.5)), n))
 
     return [
-        case("values", 3, 4, 3),
+        case("values", 4, 3, 2),  # few steps: the start is not forgotten
         case("a fixed dimension", 2, 2, 2, 0.0),
     ]
 
@@ -259,13 +259,13 @@ def ladder_variance(v, sigmas, rho, n):
 
 
 def levels_cases(rng: np.random.Generator) -> list[Case]:
-    def case(name: str, D: int, low: float, high: float) -> Case:
-        ends = float(rng.uniform(10, 1000)), float(rng.uniform(0.001, 0.01))
+    def case(name: str, D: int, low: float, high: float, finest: float = 0.001) -> Case:
+        ends = float(rng.uniform(10, 1000)), float(rng.uniform(finest, 10 * finest))
         return Case(name, (D, *ends, float(rng.uniform(low, high))))
 
     return [
         case("values", int(rng.integers(3, 60)), 0.3, 0.9),
-        case("one dimension", 1, 0.5, 0.9),
+        case("one dimension", 1, 0.5, 0.8, 1e-12),  # many levels: a ratio that is nearly right gives another number
         case("very many dimensions", 10**12, 0.3, 0.9),
     ]
 

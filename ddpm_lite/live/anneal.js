@@ -90,7 +90,7 @@ function panels(data, state, asking) {
     plain,
     { ...plane, name: "annealed", label: "Particles of annealed Langevin, over level lines of the noised density" },
     { name: "shares", label: "Share of the upper mode over the steps, of both swarms, beside the exact one",
-      x: [0, data.steps], y: [0, 1], xlabel: "steps", ylabel: "share of the upper mode", aspect: 0.45 },
+      x: [0, 1.02 * data.steps], y: [0, 1], xlabel: "steps", ylabel: "upper share", aspect: 0.45 },
   ];
 }
 

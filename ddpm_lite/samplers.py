@@ -142,19 +142,32 @@ def heun_step(
 
 
 def em_step(
-    den: DenoiseFn, path: Path, x: Tensor, t: Time, s: Time, *, generator: torch.Generator | None = None
+    den: DenoiseFn,
+    path: Path,
+    x: Tensor,
+    t: Time,
+    s: Time,
+    *,
+    eta: float = 1.0,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Euler-Maruyama on the reverse SDE: x_s = x + (s - t) (f x - g^2 score) + g sqrt(t - s) z.
+    """Euler-Maruyama on the reverse SDE: x_s = x + (s - t) (f x - (1 + eta^2)/2 g^2 score) + eta g sqrt(t - s) z.
+
+    Every eta >= 0 has the same marginals in the limit of short steps: 1 is the reversal of the forward SDE, 0 the
+    probability-flow ODE and `euler_step`. Weak order 1.
 
     x: (B, *shape). Returns (B, *shape).
 
-    Raises ValueError where alpha = 0, start at t_max < 1, and unless s < t.
-    Source: Anderson 1982; Song et al. 2021 (Score-SDE), eq. 6.   Book: ch. 10
+    Raises ValueError where alpha = 0, start at t_max < 1, unless s < t, and for a negative eta.
+    Source: Anderson 1982; Song et al. 2021 (Score-SDE), eq. 6; Karras et al. 2022, eq. 6.   Book: ch. 10
     """
+    if not 0 <= eta < math.inf:
+        raise ValueError(f"eta = {eta}: give 0 (the ODE), 1 (the reversal of the forward SDE) or another number >= 0")
     check_falls(t, s, x)
     score = encode(den(x, t), path.at(t, x), "score")
     f, g2, h = path.drift(t, x), path.g2(t, x), bcast(t, x) - bcast(s, x)
-    return x - h * (f * x - g2 * score) + (g2 * h).sqrt() * randn_like(x, generator=generator)
+    mean = x - h * (f * x - (1 + eta**2) / 2 * g2 * score)
+    return mean + eta * (g2 * h).sqrt() * randn_like(x, generator=generator)
 
 
 def pc(predict: Step, correct: Callable[..., Tensor]) -> Step:

@@ -174,6 +174,34 @@ def test_em_is_the_reverse_sde_of_the_papers():
 
 
 @each_path
+def test_em_without_noise_is_euler_on_the_ode(path):
+    x, t, s, exact = normal(28, 4, 2), 0.6, 0.55, random_mixture(2).denoiser(path)
+    got, want = dl.em_step(exact, path, x, t, s, eta=0.0), dl.euler_step(exact, path, x, t, s)
+    torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0, 1.7])
+def test_every_eta_keeps_the_variance_of_a_gaussian(eta):
+    """One step from the exact law of N(0, .3) on VP: the variance is right up to the square of the step."""
+    normal_data, path, t = dl.GaussianMixture([1.0], [[0.0]], [[[0.3]]]), dl.VP(), 0.5
+    points, errors = torch.tensor([[0.0], [1.0]], dtype=torch.float64), []
+    for h in (2e-3, 1e-3):
+        z = torch.randn(2, 1, generator=seeded(3), dtype=torch.float64)
+        zero, one = dl.em_step(normal_data.denoiser(path), path, points, t, t - h, eta=eta, generator=seeded(3))
+        root = (zero / z[0]).item() if eta else 0.0
+        slope = one.item() - root * z[1].item()
+        before, after = (0.3 * coef(path, u).alpha ** 2 + coef(path, u).sigma ** 2 for u in (t, t - h))
+        errors.append((slope**2 * before + root**2 - after).item())
+    assert errors[0] / errors[1] == pytest.approx(4, abs=0.05)
+
+
+@pytest.mark.parametrize("eta", [-0.1, float("nan"), float("inf")])
+def test_em_refuses_another_eta(eta):
+    with pytest.raises(ValueError, match=r"eta = .*give 0 \(the ODE\)"):
+        dl.em_step(den, dl.VP(), normal(29, 3, 2), 0.6, 0.5, eta=eta)
+
+
+@each_path
 def test_dpmpp_2m_is_algorithm_2(path):
     """Lu et al. 2022 (DPM-Solver++), in the paper's indices, on steps of very different sizes."""
     ts = torch.tensor([0.9, 0.85, 0.5, 0.45, 0.1], dtype=torch.float64)

@@ -59,13 +59,16 @@ export function heunStep(den, path, x, t, s) {
   return blend([1, x], [(s - t) / 2, u], [(s - t) / 2, velocity(den, path, guess, s)]);
 }
 
-// Euler-Maruyama on the reverse SDE: x_s = x + (s - t) (f x - g^2 score) + g sqrt(t - s) z.
-export function emStep(den, path, x, t, s, { noise } = {}) {
+// Euler-Maruyama: x_s = x + (s - t) (f x - (1 + eta^2)/2 g^2 score) + eta g sqrt(t - s) z. eta = 1 is the reverse
+// SDE, eta = 0 the probability-flow ODE, which takes no noise.
+export function emStep(den, path, x, t, s, { eta = 1, noise } = {}) {
+  if (!(eta >= 0)) throw new Error(`eta = ${eta}: give 0 (the ODE), 1 (the reverse SDE) or another number >= 0`);
   if (!(s < t)) throw new Error(`s = ${s} is not below t = ${t}: s is the cleaner time`);
   const { f, g2 } = sde(path, t);
   const h = t - s;
-  const ofEps = (-h * g2) / path.coefs(t).sigma; // score = -eps / sigma
-  return blend([1 - h * f, x], [ofEps, den(x, t).eps], [Math.sqrt(g2 * h), checkNoise(noise, x)]);
+  const ofEps = ((-(1 + eta ** 2) / 2) * h * g2) / path.coefs(t).sigma; // score = -eps / sigma
+  const mean = blend([1 - h * f, x], [ofEps, den(x, t).eps]);
+  return eta === 0 ? mean : blend([1, mean], [eta * Math.sqrt(g2 * h), checkNoise(noise, x)]);
 }
 
 // Yields x at every time of ts, which fall. With rng, every step gets rng.normals(x.length) as its noise;

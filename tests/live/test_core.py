@@ -239,6 +239,8 @@ STEPS: list[tuple[str, Any, dict[str, Any]]] = [
     ("eulerStep", dl.euler_step, {}),
     ("heunStep", dl.heun_step, {}),
     ("emStep", dl.em_step, {}),
+    ("emStep", dl.em_step, {"eta": 0.0}),
+    ("emStep", dl.em_step, {"eta": 0.6}),
 ]
 
 

@@ -4,6 +4,7 @@ from .anneal import *
 from .bend import *
 from .bowl import *
 from .chain import *
+from .family import *
 from .figure import *
 from .kernel import *
 from .klfit import *

@@ -22,5 +22,6 @@ def examples() -> dict[str, live.Figure]:
             live.BentScore(),
             live.NoisyPoint(n=200),
             live.AnnealedParticles(n=400),
+            live.MarginalFamily(t=0.0),
         )
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
@@ -95,12 +95,19 @@ class Figure(anywidget.AnyWidget):
         return {**content, "image/png": picture, "text/plain": f"{self.title}. {self.tell()}"}, metadata
 
 
-def styled() -> AbstractContextManager[None]:
-    """The package's style of pictures, for as long as it is open."""
+@contextmanager
+def styled() -> Iterator[None]:
+    """The package's style of pictures, for as long as it is open.
+
+    A notebook's first picture turns the interactive mode on, which is among the settings that a style puts back.
+    """
     import matplotlib.pyplot as plt
 
     style: Any = STYLE
-    return plt.rc_context(style)
+    with plt.rc_context(style):
+        yield
+        interactive = plt.isinteractive()
+    plt.interactive(interactive)
 
 
 def png(picture: Picture) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import jupytext
 from bs4 import BeautifulSoup, Tag
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +92,17 @@ def test_numbers_begin_with_that_of_the_file(site: Path, chapter: str) -> None:
     for link in soup(site / f"{FRONT}.html").select("nav.bd-links a"):
         if link["href"] == f"{Path(chapter).name}.html":
             assert link.text.startswith(f"{number}. ")
+
+
+def test_every_picture_of_a_chapter_is_on_its_page(site: Path, chapter: str) -> None:
+    """A picture that a cell draws and nobody shows is lost without an error."""
+    drawn = {
+        cell.metadata["mystnb"]["image"]["alt"]
+        for cell in jupytext.read(ROOT / f"{chapter}.md").cells
+        if "image" in cell.metadata.get("mystnb", {})
+    }
+    shown = {str(image.get("alt")) for image in article(site, chapter).find_all("img")}
+    assert drawn <= shown
 
 
 def test_headings_skip_no_level(site: Path, page: str) -> None:

@@ -5,6 +5,7 @@ from .bend import *
 from .bowl import *
 from .chain import *
 from .family import *
+from .fewsteps import *
 from .figure import *
 from .kernel import *
 from .klfit import *

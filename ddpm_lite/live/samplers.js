@@ -82,6 +82,24 @@ export function* iterate(step, den, path, x, ts, { rng, ...options } = {}) {
   }
 }
 
+// DPM-Solver++(2M): x at every time of ts. x_s = (sigma_s / sigma_t) x - alpha_s expm1(-h) D,  h = lam_s - lam_t,
+// D = x0 + h / (2 hBefore) (x0 - x0 before); D = x0 in the first step and in a step to sigma = 0. Order 2.
+export function* dpmpp2m(den, path, x, ts) {
+  checkTimes(ts);
+  let before;
+  yield x;
+  for (let i = 1; i < ts.length; i++) {
+    const [ct, cs] = [path.coefs(ts[i - 1]), path.coefs(ts[i])];
+    const h = path.lam(ts[i]) - path.lam(ts[i - 1]);
+    const { x0 } = den(x, ts[i - 1]);
+    const more = before && cs.sigma > 0 ? h / (2 * before.h) : 0;
+    const mean = more ? blend([1 + more, x0], [-more, before.x0]) : x0;
+    x = blend([cs.sigma / ct.sigma, x], [-cs.alpha * Math.expm1(-h), mean]);
+    before = { x0, h };
+    yield x;
+  }
+}
+
 // The package's default, Adams-Bashforth in the angle phi = atan(sigma / (sd alpha)): x at every time of ts.
 // q = sqrt(sigma^2 + sd^2 alpha^2),  d(x/q)/dphi = -F,  F = (sigma x0 / sd - sd alpha eps) / q; the
 // polynomial through the last `order` values of F is integrated exactly.
@@ -133,6 +151,13 @@ export function linearTs(n, tMax = 1, tMin = 0) {
   const fine = 0 <= tMin && tMin < tMax && tMax <= 1;
   if (!fine) throw new Error(`tMax = ${tMax}, tMin = ${tMin}: give 0 <= tMin < tMax <= 1`);
   return Float64Array.from({ length: n + 1 }, (_, i) => (1 - i / n) * tMax + (i / n) * tMin);
+}
+
+// EDM's levels as times: n levels of sigma/alpha, even in the power 1/rho, then t = 0.
+export function karrasTs(path, n, { sigmaMax = 80, sigmaMin = 0.002, rho = 7 } = {}) {
+  const [most, least] = [sigmaMax ** (1 / rho), sigmaMin ** (1 / rho)];
+  return Float64Array.from({ length: n + 1 }, (_, i) =>
+    i === n ? 0 : path.tOf(-rho * Math.log(most + (i / Math.max(1, n - 1)) * (least - most))));
 }
 
 // n steps graded at both ends in the angle psi = atan((sigma/alpha)/middle):

@@ -23,5 +23,6 @@ def examples() -> dict[str, live.Figure]:
             live.NoisyPoint(n=200),
             live.AnnealedParticles(n=400),
             live.MarginalFamily(t=0.0),
+            live.FewSteps(),
         )
     }

@@ -320,6 +320,27 @@ def test_default_sampler() -> None:
             same(even, plain_flow, case=setting)
 
 
+@needs_node
+def test_dpm_solver_and_edms_grid() -> None:
+    script = """
+      const { dpmpp2m, karrasTs, linearTs } = await load("samplers");
+      return paths.map((path) => {
+        const den = denoiser(path, inputs.data);
+        const levels = karrasTs(path, 7, { sigmaMax: 1.2, sigmaMin: 0.2, rho: 5 });
+        const grids = [levels, linearTs(6, 0.9, 0.1), linearTs(6, 0.9)];
+        return [levels, ...grids.map((ts) => [...dpmpp2m(den, path, inputs.x, ts)])];
+      });
+    """
+    for setting, path, (levels, *flows) in zip(
+        SETTINGS, PATHS, ask(script, data=plain(DATA), x=X.flatten()), strict=True
+    ):
+        ts = dl.karras_ts(path, 7, sigma_max=1.2, sigma_min=0.2, rho=5)
+        same(levels, ts, case=setting)
+        grids = (ts, dl.linear_ts(6, t_max=0.9, t_min=0.1), dl.linear_ts(6, t_max=0.9))
+        for flow, each in zip(flows, grids, strict=True):
+            same(flow, torch.stack(list(dl.dpmpp_2m(DATA.denoiser(path), path, X, each))), case=setting)
+
+
 # --- mcmc.js
 
 

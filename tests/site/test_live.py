@@ -30,6 +30,7 @@ PAGES = {
     "schedule": "07_forward",
     "chain": "08_ddpm",
     "family": "10_sdes",
+    "fewsteps": "09_samplers",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

@@ -67,6 +67,7 @@ equal_angles = Exercise(
         "down to the data": "With a last ratio of 0 the result is wrong.",
         "unchanged": UNCHANGED,
     },
+    tolerance=1e-9,  # single precision fails
     right=(
         """
 def equal_angles(n, s, first, last):
@@ -79,8 +80,8 @@ def equal_angles(n, s, first, last):
 """,
         """
 def equal_angles(n, s, first, last):
-    part = (torch.atan(torch.tensor(first / s).double()) - torch.atan(torch.tensor(last / s).double())) / n
-    r, step = [torch.tensor(first / s).double()], torch.tan(part)
+    ends = torch.tensor([first / s, last / s], dtype=torch.float64)
+    r, step = [ends[0]], torch.tan((torch.atan(ends[0]) - torch.atan(ends[1])) / n)
     for _ in range(n):
         r.append((r[-1] - step) / (1 + r[-1] * step))
     return s * torch.stack(r), (1 + step**2) ** (-n / 2)
@@ -109,7 +110,6 @@ def equal_angles(n, s, first, last):
         Wrong("/ n) ** n", ") ** n", "values", "The cosine of the whole way is the factor of one single step over it."),
     ),
     equivalent={
-        "angles = torch.linspace(high, low, n + 1)": "single precision is enough for the tolerance",
         "return (s * torch.tan(angles), torch.cos((angles[-1] - angles[0]) / n) ** n)": "the cosine is even",
     },
 )

@@ -103,6 +103,7 @@ def styled() -> Iterator[None]:
     """
     import matplotlib.pyplot as plt
 
+    plt.draw_if_interactive()  # a notebook's backend, when it loads, sets a parameter that must outlive this context
     style: Any = STYLE
     with plt.rc_context(style):
         yield

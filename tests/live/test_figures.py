@@ -9,9 +9,11 @@ import random
 import re
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 from examples import examples
+from nbclient import NotebookClient
 from node import run_js
 from PIL import Image
 
@@ -122,3 +124,12 @@ def test_points_of_another_shape_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"points has shape \(20,\)"):
         live.LikelihoodBowl(torch.zeros(20))
+
+
+def test_a_plot_after_a_live_figure_is_shown() -> None:
+    """The notebook's backend loads with the first picture; what it sets must not end with that picture's style."""
+    sources = ["import matplotlib.pyplot as plt\nfrom ddpm_lite import live", "live.FewSteps()", "plt.subplots();"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    shown = ["image/png" in output.get("data", {}) for output in notebook.cells[2].outputs]
+    assert shown == [True]

@@ -332,7 +332,8 @@ def adams(
     `angle_scales`.
 
     A network that predicts eps leaves F an error that grows like sigma/alpha, which the polynomial carries on: start
-    at sigma/alpha = 5 data_std, angle_ts(..., t_max=path.t_of(-log(5 data_std))). Other kinds need no such care.
+    at sigma/alpha = 5 data_std, angle_ts(..., t_max=path.t_of(-log(5 data_std))). A learned v gains by
+    it too; F and x0 need no such care.
 
     x: (B, *shape); ts: (n+1,), strictly decreasing; may start at alpha = 0 and end at sigma = 0.
 

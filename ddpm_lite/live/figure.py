@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
@@ -95,20 +95,13 @@ class Figure(anywidget.AnyWidget):
         return {**content, "image/png": picture, "text/plain": f"{self.title}. {self.tell()}"}, metadata
 
 
-@contextmanager
-def styled() -> Iterator[None]:
-    """The package's style of pictures, for as long as it is open.
-
-    A notebook's first picture turns the interactive mode on, which is among the settings that a style puts back.
-    """
+def styled() -> AbstractContextManager[None]:
+    """The package's style of pictures, for as long as it is open."""
     import matplotlib.pyplot as plt
 
     plt.draw_if_interactive()  # a notebook's backend, when it loads, sets a parameter that must outlive this context
     style: Any = STYLE
-    with plt.rc_context(style):
-        yield
-        interactive = plt.isinteractive()
-    plt.interactive(interactive)
+    return plt.rc_context(style)
 
 
 def png(picture: Picture) -> str:

@@ -29,8 +29,8 @@ PAGES = {
     "anneal": "06_ncsn",
     "schedule": "07_forward",
     "chain": "08_ddpm",
-    "family": "10_sdes",
     "fewsteps": "09_samplers",
+    "family": "10_sdes",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from .anneal import *
 from .bend import *
 from .bowl import *
+from .carry import *
 from .chain import *
 from .family import *
 from .fewsteps import *

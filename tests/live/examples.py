@@ -24,5 +24,6 @@ def examples() -> dict[str, live.Figure]:
             live.AnnealedParticles(n=400),
             live.MarginalFamily(t=0.0),
             live.FewSteps(),
+            live.CarriedGrid(t=1.0),
         )
     }

@@ -31,6 +31,7 @@ PAGES = {
     "chain": "08_ddpm",
     "fewsteps": "09_samplers",
     "family": "10_sdes",
+    "carry": "11_likelihood",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

@@ -134,14 +134,9 @@ def draw_mesh(axes: Axes, t: float, at: list[float]) -> None:
     nodes = carried(torch.cartesian_prod(line, line), t).view(25, 25, 2)
     middles = line[:-1] + 0.1
     density = WORLD.log_prob(carried(torch.cartesian_prod(middles, middles), t), PATH, t).exp().view(24, 24)
-    axes.pcolormesh(
-        *nodes.permute(2, 0, 1).numpy(),
-        density.numpy(),
-        cmap="Blues",
-        vmax=1.6 * density.max(),
-        edgecolors="0.6",
-        lw=0.4,
-    )
+    x, y = nodes.permute(2, 0, 1).numpy()
+    top = 1.6 * density.max().item()
+    axes.pcolormesh(x, y, density.numpy(), cmap="Blues", vmax=top, edgecolors="0.6", lw=0.4)
     rim = SIDE * torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], dtype=torch.float64)
     start = torch.tensor(at, dtype=torch.float64) + rim
     axes.fill(*start.T, edgecolor=PALETTE.vermilion, fill=False)

@@ -7,9 +7,7 @@ from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from ddpm_lite import live
 
@@ -72,12 +70,3 @@ def test_no_picture_is_left_open() -> None:
 def test_a_setting_without_values_is_refused() -> None:
     with pytest.raises(ValueError, match=r"n = \[\]"):
         live.WithKernel(dots, n=[], colour=["red"])
-
-
-def test_pictures_after_a_live_figure_are_shown() -> None:
-    """Also where the live figure is the first to draw: its style must not switch the notebook's pictures off."""
-    draw = "figure, ax = plt.subplots()\nax.plot([0, 1]);"
-    cells = ["import matplotlib.pyplot as plt\nfrom ddpm_lite import live", "live.KLFit()", draw]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    assert "image/png" in str(notebook.cells[2].outputs)

@@ -89,7 +89,7 @@ class MarginalFamily(Figure):
     """
 
     module = "family"
-    title = "Same marginals, different paths"
+    title = "Three crowds on the way from noise to data"
     controls = (
         Slider("eta", "Noise η in the middle", 0.0, 1.5, 0.05, 0.5),
         Clock("t", "Time t", 1.0, 0.0, 0.005, 7.0, "{value:.3f}"),

@@ -14,7 +14,7 @@ SOURCES := $(shell find ddpm_lite book -type f ! -name '*.pyc' ! -name '.*') _co
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book student instructor test notebooks lab serve bench peers freeze address lint format types shots clean FORCE
+.PHONY: help install book student instructor test notebooks checkpoints lab serve bench peers freeze address lint format types shots clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,12 @@ notebooks: book ## write _build/notebooks/*.ipynb, for Colab
 	@rm -rf _build/notebooks && mkdir -p _build/notebooks
 	cp $(SITE)/_sources/book/[0-9]*.ipynb _build/notebooks/
 	for file in $(SITE)/_sources/book/exercises/*.ipynb; do cp "$$file" "_build/notebooks/exercises_$${file##*/}"; done
+
+# minutes; a chapter that ships tensors has the code that made them
+checkpoints: .venv/.installed ## train again what chapters ship, into ddpm_lite/book/checkpoints
+	@mkdir -p _build/checkpoints
+	for file in $$(grep -l 'book.checkpoint(' book/[0-9]*.md); do DDPM_LITE_RETRAIN=1 TQDM_DISABLE=1 $(BIN)/jupytext \
+	  --to ipynb --execute --output "_build/checkpoints/$$(basename "$$file" .md).ipynb" "$$file" || exit 1; done
 
 lab: .venv/.installed ## JupyterLab on the chapters
 	$(BIN)/jupytext-config --settings-file .venv/etc/jupyter/labconfig/default_setting_overrides.json \

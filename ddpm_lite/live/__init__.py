@@ -7,6 +7,7 @@ from .carry import *
 from .chain import *
 from .family import *
 from .fewsteps import *
+from .coarse import *
 from .figure import *
 from .kernel import *
 from .klfit import *

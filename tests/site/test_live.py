@@ -32,6 +32,7 @@ PAGES = {
     "fewsteps": "09_samplers",
     "family": "10_sdes",
     "carry": "11_likelihood",
+    "coarse": "12_why",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def checkpoint(name: str, train: Callable[[], dict[str, Tensor]]) -> dict[str, T
     """
     if not re.fullmatch(r"\d\d_[a-z_]+", name):
         raise ValueError(f"name={name!r}: give the chapter's two digits and a word, such as '12_digits'")
-    from safetensors.torch import load_file, save
+    from safetensors.torch import load, save
 
     path = FOLDER / f"{name}.safetensors"
     if os.environ.get(RETRAIN):
@@ -39,4 +39,4 @@ def checkpoint(name: str, train: Callable[[], dict[str, Tensor]]) -> dict[str, T
             f"no checkpoint at {path}. Install the package again, or train it with `make checkpoints` "
             f"(that is: run the chapter with {RETRAIN}=1)."
         )
-    return load_file(path)
+    return load(path.read_bytes())  # a mapped file would change under tensors that are in use

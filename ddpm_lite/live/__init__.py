@@ -5,9 +5,9 @@ from .bend import *
 from .bowl import *
 from .carry import *
 from .chain import *
+from .coarse import *
 from .family import *
 from .fewsteps import *
-from .coarse import *
 from .figure import *
 from .kernel import *
 from .klfit import *

@@ -46,12 +46,13 @@ function compute({ chain, t }, { states, estimates, curves, mean, edges, bands }
 }
 
 function panels(data, { t }, asking) {
-  const flat = { frame: false, aspect: 0.42, x: [0, 3], y: [-0.05, 1.2] };
+  const flat = { frame: false, aspect: 0.6, x: [0, 2], y: [-0.05, 1.2] };
   if (asking) return [{ ...flat, name: "images", label: "A noisy image and the end of its chain" }];
   return [
-    { ...flat, name: "images", label: `The noisy image at t = ${t.toFixed(2)}, the estimate, and the end of the chain` },
-    { name: "bars", label: "Share of the end that is fixed, by band", x: [0, 4], y: [0, 1.05], xticks: [], ylabel: "share fixed",
+    { ...flat, name: "images", label: `The noisy image at t = ${t.toFixed(2)}, and the estimate of the end` },
+    { name: "bars", label: "Share of the end that is fixed, by band", x: [0, 4], y: [0, 1.2], xticks: [], ylabel: "share fixed",
       yticks: [0, 0.5, 1], aspect: 0.66 },
+    { ...flat, name: "ends", label: "The end of the chain, and what the estimate still has wrong" },
     { name: "curves", label: "Share fixed over time, mean over many chains", x: [1, 0], y: [0, 1.05], xlabel: "t",
       xticks: [1, 0.75, 0.5, 0.25, 0], yticks: [0, 0.5, 1], ylabel: "mean share", aspect: 0.66 },
   ];
@@ -65,20 +66,21 @@ function show(panel, i, image, words) {
 
 // Before the prediction: noise and end only, not what happens between.
 function ask({ images }, world, { chain }, { states, curves }) {
-  show(images, 0.5, states[chain][0], "noise");
-  show(images, 1.5, states[chain][curves.length - 1], "end of the chain");
+  show(images, 0, states[chain][0], "noise");
+  show(images, 1, states[chain][curves.length - 1], "end of the chain");
 }
 
-function draw({ images, bars, curves }, world, { t }, data) {
+function draw({ images, bars, ends, curves }, world, { t }, data) {
   show(images, 0, world.images.now, "x at time t");
   show(images, 1, world.images.estimate, "estimate of the end");
-  show(images, 2, world.images.end, "end of the chain");
+  show(ends, 0, world.images.end, "end of the chain");
+  show(ends, 1, minus(world.images.estimate, world.images.end), "estimate \u2212 end");
   const times = linspace(1, 0, data.curves.length);
   data.bands.forEach((name, b) => {
     const colour = bars.colours[HUES[b]];
     bars.bars([b + 0.12, b + 0.88], [world.fixed[b]], { colour, alpha: 0.6 });
     bars.line([b + 0.12, b + 0.88], [world.many[b], world.many[b]], { colour: bars.colours.text, width: 2 });
-    bars.text(b + 0.5, 0.05, name, { align: "center", bold: true });
+    bars.text(b + 0.5, 1.1, name, { align: "center", bold: true });
     curves.line(times, data.curves.map((row) => Math.max(0, row[b])), { colour, dash: DASHES[b] });
     curves.line([0.97, 0.87], [1 - 0.1 * b, 1 - 0.1 * b], { colour, dash: DASHES[b] });
     curves.text(0.85, 1 - 0.1 * b, name);

@@ -22,14 +22,15 @@ __all__ = ["CoarseToFine"]
 EDGES = (0.5, 2.5, 4.5, 6.5, 10.0)  # of the bands, in half waves across the image
 BANDS = ("coarse", "middle", "fine", "finest")
 COLOURS = (PALETTE.blue, PALETTE.green, PALETTE.orange, PALETTE.vermilion)
+TIMES = 26  # t = 1, .96, ..., 0
 DECIMALS = 2  # of the pixels that travel with the page
 
 
 class CoarseToFine(Figure):
     """Reverse chains of 8x8 images, and for four bands of frequencies how much of the end is fixed.   Book: ch. 12
 
-    states, estimates: (3, n, 8, 8), x_t and the estimate of x0 of three chains at n even times from t = 1 to 0, the
-    last state being the sample; curves: (n, 4), by band the share of variance that is fixed, a mean over many chains;
+    states, estimates: (3, 26, 8, 8), x_t and the estimate of x0 of three chains at t = 1, .96, ..., 0, the last state
+    being the sample; curves: (26, 4), by band the share of variance that is fixed, a mean over many chains;
     mean: (8, 8), the mean image of the data.
     Raises ValueError for other shapes.
     """
@@ -38,12 +39,12 @@ class CoarseToFine(Figure):
     title = "What a reverse chain fixes first"
     controls = (
         Choice("chain", "Chain", (("0", "first"), ("1", "second"), ("2", "third")), "0"),
-        Clock("t", "Time t", 1.0, 0.0, 0.02, 8.0),
+        Clock("t", "Time t", 1.0, 0.0, 0.04, 8.0),
     )
     sentence = (
         "At t = {t:.2f} the estimate of this chain has fixed {coarse:.2f} of the coarse band of its end, "
         "{middle:.2f} of the middle, {fine:.2f} of the fine and {finest:.2f} of the finest band. "
-        "The mean over many chains is {mean_coarse:.2f}, {mean_middle:.2f}, {mean_fine:.2f} and {mean_finest:.2f}."
+        "The mean over many chains, the lines across the bars, is {mean_coarse:.2f}, {mean_middle:.2f}, {mean_fine:.2f} and {mean_finest:.2f}."
     )
     question = Question(
         "The waves of an 8x8 image fall into four bands, from coarse (half a wave or one across the image) to finest. "
@@ -60,15 +61,14 @@ class CoarseToFine(Figure):
     )
 
     def __init__(self, states: Tensor, estimates: Tensor, curves: Tensor, mean: Tensor, **state: Any) -> None:
-        n = states.shape[1] if states.ndim == 4 else 0
-        wanted = {"states": (3, n, 8, 8), "estimates": (3, n, 8, 8), "curves": (n, 4), "mean": (8, 8)}
+        wanted = {"states": (3, TIMES, 8, 8), "estimates": (3, TIMES, 8, 8), "curves": (TIMES, 4), "mean": (8, 8)}
         given = {"states": states, "estimates": estimates, "curves": curves, "mean": mean}
         for name, value in given.items():
-            if tuple(value.shape) != wanted[name] or n < 2:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}: give {wanted[name]}, n at least 2")
+            if tuple(value.shape) != wanted[name]:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}: give {wanted[name]}")
         self.states, self.estimates = rounded(states), rounded(estimates)
         self.curves, self.mean = rounded(curves, 4), rounded(mean, 4)
-        super().__init__(**{"t": 0.5, **state})
+        super().__init__(**{"t": 0.52, **state})
 
     def constants(self) -> dict[str, Any]:
         return {
@@ -80,15 +80,11 @@ class CoarseToFine(Figure):
             "bands": list(BANDS),
         }
 
-    def place(self, t: float) -> int:
-        """The index of the time nearest to t; of two the later one, which is cleaner."""
-        return math.floor((1 - t) * (len(self.curves) - 1) + 0.5 + 1e-9)
-
     def truth(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        i, chain = self.place(state["t"]), int(state["chain"])
+        i, chain = place(state["t"]), int(state["chain"])
         shares = self.shares(chain)[i]
         return {
-            "t": 1 - i / (len(self.curves) - 1),
+            "t": 1 - i / (TIMES - 1),
             **dict(zip(BANDS, shares.tolist(), strict=True)),
             **{f"mean_{name}": value for name, value in zip(BANDS, self.curves[i].clamp(min=0).tolist(), strict=True)},
         }
@@ -106,19 +102,22 @@ class CoarseToFine(Figure):
     def still(self, state: Mapping[str, Any]) -> Picture:
         import matplotlib.pyplot as plt
 
-        i, chain = self.place(state["t"]), int(state["chain"])
+        i, chain = place(state["t"]), int(state["chain"])
         picture, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.2), width_ratios=[1.5, 1])
         three = torch.stack([self.states[chain, i], self.estimates[chain, i], self.states[chain, -1]])[:, None]
-        image_grid(left, three.clamp(-1, 1), columns=3).set_title(
-            f"$x_t$ at t = {1 - i / (len(self.curves) - 1):.2f}, estimate, end"
-        )
-        ts = torch.linspace(1, 0, len(self.curves))
+        ts = torch.linspace(1, 0, TIMES)
+        image_grid(left, three.clamp(-1, 1), columns=3).set_title(f"$x_t$ at t = {ts[i]:.2f}, estimate, end")
         for name, colour, curve in zip(BANDS, COLOURS, self.curves.clamp(min=0).T, strict=True):
             right.plot(ts, curve, color=colour, label=name)
         right.axvline(state["t"], color=PALETTE.black, linewidth=1, linestyle=":")
         right.set(xlabel="$t$", xlim=(1, 0), ylim=(0, 1.02), title="share fixed, many chains")
         right.legend()
         return picture
+
+
+def place(t: float) -> int:
+    """The index of the time nearest to t; of two the later one, which is cleaner."""
+    return math.floor((1 - t) * (TIMES - 1) + 0.5 + 1e-9)
 
 
 def rounded(x: Tensor, decimals: int = DECIMALS) -> Tensor:

@@ -465,8 +465,6 @@ BUGS = [
         "var.sqrt()", "var"),
     Bug("12", 3, "Heun with the sum of two slopes", "samplers.heun_step",
         "(u + _velocity(den, path, guess, s)) / 2", "(u + _velocity(den, path, guess, s))"),
-    Bug("12", 3, "score of the mixture at unscaled means", "reference.GaussianMixture._noised_isotropic",
-        "- alpha * self._centre", "- self._centre"),
 ]
 # fmt: on
 

@@ -116,7 +116,7 @@ class FewSteps(Figure):
         "square of 21 points), and the worst one by {worst:.5f}."
     )
     question = Question(
-        "Grey: exact solutions from noise (left) to data (right). Red: DDIM in 11 steps, one evaluation of the "
+        "Grey: exact solutions from noise (left) to data (right). Orange: DDIM in 11 steps, one evaluation of the "
         "denoiser each. With 41 evaluations in place of 11 the error of DDIM falls from 0.22 to 0.06, about a quarter. "
         "The default sampler uses one evaluation a step too, and remembers the last five. What do 41 do to its error?",
         ("It falls to about a quarter too", "It falls to about a sixteenth", "It falls to less than a fiftieth"),

@@ -44,7 +44,8 @@ class CoarseToFine(Figure):
     sentence = (
         "At t = {t:.2f} the estimate of this chain has fixed {coarse:.2f} of the coarse band of its end, "
         "{middle:.2f} of the middle, {fine:.2f} of the fine and {finest:.2f} of the finest band. "
-        "The mean over many chains, the lines across the bars, is {mean_coarse:.2f}, {mean_middle:.2f}, {mean_fine:.2f} and {mean_finest:.2f}."
+        "The mean over many chains, the lines across the bars, is "
+        "{mean_coarse:.2f}, {mean_middle:.2f}, {mean_fine:.2f} and {mean_finest:.2f}."
     )
     question = Question(
         "The waves of an 8x8 image fall into four bands, from coarse (half a wave or one across the image) to finest. "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 import ddpm_lite as dl
@@ -10,6 +12,7 @@ from ddpm_lite.live.coarse import band_waves
 from ddpm_lite.nets import MLP, MLPConfig
 
 
+@cache
 def digit_chains() -> tuple[torch.Tensor, ...]:
     """Chapter 12's chains of the network that it ships, three of 400, and the shares that are fixed in all of them."""
     net = MLP(MLPConfig(dim=64, width=320, coordinate_waves=0)).eval().requires_grad_(False)
@@ -54,7 +57,6 @@ def examples() -> dict[str, live.Figure]:
             live.MarginalFamily(t=0.0),
             live.FewSteps(),
             live.CarriedGrid(t=1.0),
-            live.CoarseToFine(*gaussian_chains()),
             live.CoarseToFine(*digit_chains()),
         )
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
@@ -32,6 +33,16 @@ def shoot(browser: Browser, page_file: Path, name: str) -> Path:
     return target
 
 
+def shoot_all(chromium: str, pages: list[Path]) -> None:
+    with sync_playwright() as playwright:
+        args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*args, "--disable-sync", "--no-first-run"])
+        for page_file in pages:
+            for name in VIEWS:
+                print(shoot(browser, page_file, name).relative_to(ROOT), flush=True)
+        browser.close()
+
+
 if __name__ == "__main__":
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -40,10 +51,7 @@ if __name__ == "__main__":
     pages = sorted((SITE / "book").rglob("*.html"))
     if not pages:
         raise SystemExit("no pages: run make book")
-    with sync_playwright() as playwright:
-        args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*args, "--disable-sync", "--no-first-run"])
-        for page_file in pages:
-            for name in VIEWS:
-                print(shoot(browser, page_file, name).relative_to(ROOT), flush=True)
-        browser.close()
+    n = os.cpu_count() or 1
+    with ProcessPoolExecutor(n) as pool:
+        for done in [pool.submit(shoot_all, chromium, pages[i::n]) for i in range(n)]:
+            done.result()

@@ -439,8 +439,6 @@ BUGS = [
     Bug("11", 3, "one level is 1/levels wide", "likelihood.bits_per_dim",
         "levels / 2", "levels"),
     # chapter 12
-    Bug("12", 1, "alpha lost in the denoiser's gain", "reference.GaussianMixture._average",
-        "alpha * (share @ spread.mT)", "(share @ spread.mT)"),
     Bug("12", 1, "sigma for alpha in the denoiser's gain", "reference.GaussianMixture._average",
         "gain = alpha[..., None]", "gain = sigma[..., None]"),
     Bug("12", 1, "t_of with the whole log-SNR", "paths.RectifiedFlow.t_of",
@@ -463,8 +461,6 @@ BUGS = [
         ".flatten(1).mean(1)", ".flatten(1).sum(1)"),
     Bug("12", 3, "noise scaled by the variance", "samplers.ancestral_step",
         "var.sqrt()", "var"),
-    Bug("12", 3, "Heun with the sum of two slopes", "samplers.heun_step",
-        "(u + _velocity(den, path, guess, s)) / 2", "(u + _velocity(den, path, guess, s))"),
 ]
 # fmt: on
 

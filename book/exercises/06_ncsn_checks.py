@@ -229,17 +229,17 @@ def ladder_variance(v, sigmas, rho, n):
     ),
     wrong=(
         Wrong("shrink**2 * spread", "shrink * spread", "values", "A factor of x is squared in its variance."),
-        Wrong("+ 2 * h", "+ h", "values", "The noise of a step has the variance 2 h."),
+        Wrong("+ 2 * step", "+ step", "values", "The noise of a step has the variance 2 h."),
         Wrong(
-            "h / (v + sigma**2)",
-            "h / sigma**2",
+            "step / (v + sigma**2)",
+            "step / sigma**2",
             "values",
             "The data have a width of their own: the noised density is wider.",
         ),
         Wrong("sigmas[0] ** 2 *", "(v + sigmas[0] ** 2) *", "values", "The particles begin with the noise alone."),
         Wrong(
-            "shrink = 1 - h / (v + sigma**2)",
-            "shrink = 1 - (h / v) / (1 + sigma**2 / v)",
+            "shrink = 1 - step / (v + sigma**2)",
+            "shrink = 1 - (step / v) / (1 + sigma**2 / v)",
             "a fixed dimension",
             "Dividing by the variance of the data fails where it is 0. The noised variance never is.",
         ),
@@ -253,7 +253,7 @@ def ladder_variance(v, sigmas, rho, n):
     ),
     equivalent={
         "spread = sigmas[0] ** 2 / torch.ones_like(v)": "a division by 1",
-        "shrink = h / (v + sigma ** 2) - 1": "the factor is only squared",
+        "shrink = step / (v + sigma ** 2) - 1": "the factor is only squared",
     },
 )
 

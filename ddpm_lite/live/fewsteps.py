@@ -73,9 +73,9 @@ def exact_paths() -> tuple[Tensor, Tensor]:
     """
     share = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS
     times = START * torch.linspace(1, 0, PIECES + 1, dtype=torch.float64)
-    c = PATH.coefs(times[:, None, None])
-    mean, std = c.alpha * LAW.means[:, 0], (c.alpha**2 * LAW.covs[:, 0, 0] + c.sigma**2).sqrt()
     low, high = torch.full((PIECES + 1, POINTS), -9.0).double(), torch.full((PIECES + 1, POINTS), 9.0).double()
+    c = PATH.at(times, low[..., None])
+    mean, std = c.alpha * LAW.means[:, 0], (c.alpha**2 * LAW.covs[:, 0, 0] + c.sigma**2).sqrt()
     for _ in range(60):
         middle = (low + high) / 2
         below = (LAW.weights * torch.special.ndtr((middle[..., None] - mean) / std)).sum(-1) < share

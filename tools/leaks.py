@@ -163,6 +163,8 @@ def of_code(file: Path) -> list[Secret]:
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Exercise":
+            if lines[node.lineno - 1].endswith("Exercise("):  # before it the exercise's name alone, which is its id
+                lines[node.lineno - 1] = ""
             for keyword in node.keywords:
                 if keyword.arg in PUBLIC_PARTS:
                     for n in range(keyword.lineno - 1, keyword.end_lineno or keyword.lineno):

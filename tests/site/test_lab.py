@@ -162,7 +162,7 @@ def test_controls_that_need_python_run_it(lab: str, tab: Any) -> None:
     output.locator("select").select_option("9")
     output.get_by_role("button", name="Run").click()
     tab.wait_for_function("before => document.querySelector('.jp-OutputArea-output img').src !== before", arg=before)
-    assert output.get_by_role("button", name="Run").is_enabled()
+    output.get_by_role("button", name="Run", disabled=False).wait_for()
 
 
 def same(here: Any, there: Any) -> bool:

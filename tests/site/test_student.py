@@ -216,6 +216,12 @@ def test_the_recorded_checks_hold_nothing_but_arguments_messages_and_sums(tmp_pa
     assert search.leaks(tmp_path) == {tmp_path / "a.npz": ["the recorded checks hold 'array'"]}
 
 
+def test_the_name_of_an_exercise_before_the_word_exercise_is_no_leak(tmp_path: Path, search: leaks.Search) -> None:
+    names = [part.exercise.id for each in SETS for part in each.parts if isinstance(part, Task)]
+    (tmp_path / "a.html").write_text("".join(f'<h2 id="{name}">Exercise 2</h2>' for name in names), encoding="utf-8")
+    assert search.leaks(tmp_path) == {}
+
+
 def test_an_archive_that_cannot_be_read_is_reported(tmp_path: Path, search: leaks.Search) -> None:
     (tmp_path / "a.zip").write_bytes(archive(a=b"text")[:-9])
     assert "cannot be unpacked" in search.leaks(tmp_path)[tmp_path / "a.zip"][0]

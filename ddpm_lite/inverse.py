@@ -15,10 +15,11 @@ from torch import Tensor
 from .guidance import add_score
 from .paths import Coefs, Path, Time, transition
 from .predict import DenoiseFn, Estimate
+from .reference import GaussianMixture
 from .rng import randn_like
 from .samplers import Step
 
-__all__ = ["average_pooling", "dps", "gaussian_posterior", "pigdm", "repaint", "replacement"]
+__all__ = ["average_pooling", "dps", "gaussian_posterior", "mixture_posterior", "pigdm", "repaint", "replacement"]
 
 
 def average_pooling(shape: tuple[int, ...], k: int) -> Tensor:
@@ -52,6 +53,33 @@ def gaussian_posterior(mean: Tensor, cov: Tensor, A: Tensor, y: Tensor, *, noise
     seen = A @ cov  # (M, D): covariance of y and x0
     gain = torch.linalg.solve(seen @ A.mT + noise**2 * torch.eye(len(A)).to(A), seen).mT  # (D, M)
     return mean + (y - A @ mean) @ gain.mT, cov - gain @ seen
+
+
+def mixture_posterior(mixture: GaussianMixture, A: Tensor, y: Tensor, *, noise: float) -> GaussianMixture:
+    """The law of x0 ~ mixture given y = A x0 + noise z, exactly: a mixture again.
+
+    Each component's Gaussian becomes its `gaussian_posterior`, each weight is multiplied by that component's density
+    of y, N(y; A m, A C A^T + noise^2 I). Components whose weight rounds to 0 are left out.
+
+    A: (M, D); y: (M,); noise: a standard deviation, may be 0.
+
+    Raises ValueError when shapes disagree, noise < 0, or a component leaves y without a density.   Book: ch. 15
+    """
+    _check(A, y, noise)
+    if y.ndim != 1 or A.shape[1] != mixture.means.shape[1]:
+        raise ValueError(
+            f"A has shape {tuple(A.shape)}, y {tuple(y.shape)}: give (M, {mixture.means.shape[1]}) and (M,)"
+        )
+    A, y = A.to(mixture.means), y.to(mixture.means)
+    seen = A @ mixture.covs @ A.mT + noise**2 * torch.eye(len(A)).to(A)  # (K, M, M)
+    if (torch.linalg.eigvalsh(seen)[:, 0] <= 0).any():
+        raise ValueError("a component's y = A x0 + noise z lies on fewer than M dimensions: give noise > 0")
+    log_y = torch.distributions.MultivariateNormal(mixture.means @ A.mT, seen).log_prob(y)
+    parts = [gaussian_posterior(m, c, A, y, noise=noise) for m, c in zip(mixture.means, mixture.covs, strict=True)]
+    means, covs = (torch.stack(each) for each in zip(*parts, strict=True))
+    weights = (mixture.weights.log() + log_y).softmax(0)
+    kept = weights > 0  # the others are below the smallest number
+    return GaussianMixture(weights[kept], means[kept], (covs + covs.mT)[kept] / 2)
 
 
 def replacement(step: Step, known: Tensor, mask: Tensor) -> Step:

@@ -66,6 +66,29 @@ def test_gaussian_posterior_without_noise_meets_the_measurement():
         torch.testing.assert_close(row, dl.gaussian_posterior(mixture.means[0], mixture.covs[0], A, one, noise=0.0)[0])
 
 
+@pytest.mark.parametrize("noise", [0.4, 0.05])
+def test_mixture_posterior_is_bayes(noise):
+    """log p(x | y) - log p(x) - log p(y | x) does not depend on x, and is -log p(y)."""
+    mixture, y = random_mixture(3, seed=7), torch.tensor([0.4, -0.3], dtype=torch.float64)
+    after, x = dl.mixture_posterior(mixture, A, y, noise=noise), normal(2, 10, 3)
+    seen = MultivariateNormal(x @ A.mT, noise**2 * torch.eye(2).double())
+    evidence = mixture.log_prob(x) + seen.log_prob(y) - after.log_prob(x)
+    covs = A @ mixture.covs @ A.mT + noise**2 * torch.eye(2).double()
+    each = MultivariateNormal(mixture.means @ A.mT, covs).log_prob(y) + mixture.weights.log()
+    torch.testing.assert_close(evidence, each.logsumexp(0).expand(10), rtol=1e-8, atol=1e-8)
+
+
+def test_mixture_posterior_of_far_y_and_of_points():
+    """The posterior of points has the same points; those of weights below the smallest number are left out."""
+    points = normal(8, 5, 3)
+    data = dl.GaussianMixture.from_points(points)
+    near, far = (dl.mixture_posterior(data, A, scale * Y, noise=0.5) for scale in (1, 1e4))
+    torch.testing.assert_close(near.means, points)
+    torch.testing.assert_close(near.weights, (-(Y - points @ A.mT).square().sum(1) / 0.5).softmax(0))
+    best = (1e4 * Y - points @ A.mT).square().sum(1).argmin(keepdim=True)
+    torch.testing.assert_close(far.means, points[best])
+
+
 # --- replacement and RePaint
 
 
@@ -240,6 +263,14 @@ BAD = {
     "negative noise": (lambda: dl.pigdm(den, VP, A, Y, noise=-1.0), r"noise = -1.0: give a standard deviation"),
     "NaN noise": (lambda: dl.gaussian_posterior(Y, EYE, A, Y, noise=math.nan), r"noise = nan"),
     "no noise in dps": (lambda: dl.dps(den, VP, A, Y, noise=0.0), r"noise = 0: give a positive .* or use pigdm"),
+    "mixture and y": (
+        lambda: dl.mixture_posterior(random_mixture(3), A, normal(1, 4, 2), noise=1.0),
+        r"A has shape \(2, 3\), y \(4, 2\): give \(M, 3\) and \(M,\)",
+    ),
+    "points without noise": (
+        lambda: dl.mixture_posterior(dl.GaussianMixture.from_points(X), A, Y, noise=0.0),
+        r"fewer than M dimensions: give noise > 0",
+    ),
     "the same row twice": (
         lambda: dl.pigdm(den, VP, A[[0, 0]], Y, noise=0.0),
         r"noise = 0 and the rows of A depend on each other",

@@ -12,5 +12,6 @@ from .figure import *
 from .kernel import *
 from .klfit import *
 from .noisy import *
+from .observed import *
 from .particles import *
 from .schedule import *

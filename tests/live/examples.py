@@ -58,5 +58,6 @@ def examples() -> dict[str, live.Figure]:
             live.FewSteps(),
             live.CarriedGrid(t=1.0),
             live.CoarseToFine(*digit_chains()),
+            live.ObservedPair(),
         )
     }

@@ -33,6 +33,7 @@ PAGES = {
     "family": "10_sdes",
     "carry": "11_likelihood",
     "coarse": "12_why",
+    "observed": "15_inverse",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ObservedPair"]
 
-SEED, POINTS, JUMPS, BINS = 15, 300, 10, 40
+SEED, POINTS, JUMPS, BINS = 17, 300, 10, 40
 REACH = 3.0
 PATH = VP()
 PAIR = GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, 0.9], [0.9, 1.0]]])

@@ -9,6 +9,7 @@ from .coarse import *
 from .family import *
 from .fewsteps import *
 from .figure import *
+from .guidance import *
 from .kernel import *
 from .klfit import *
 from .noisy import *

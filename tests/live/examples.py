@@ -59,5 +59,6 @@ def examples() -> dict[str, live.Figure]:
             live.CarriedGrid(t=1.0),
             live.CoarseToFine(*digit_chains()),
             live.ObservedPair(),
+            live.GuidanceScale(),
         )
     }

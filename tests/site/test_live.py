@@ -34,6 +34,7 @@ PAGES = {
     "carry": "11_likelihood",
     "coarse": "12_why",
     "observed": "15_inverse",
+    "guidance": "13_guidance",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from .bowl import *
 from .carry import *
 from .chain import *
 from .coarse import *
+from .crossing import *
 from .family import *
 from .fewsteps import *
 from .figure import *

@@ -60,5 +60,6 @@ def examples() -> dict[str, live.Figure]:
             live.CoarseToFine(*digit_chains()),
             live.ObservedPair(),
             live.GuidanceScale(),
+            live.CrossingPairs(),
         )
     }

@@ -35,6 +35,7 @@ PAGES = {
     "coarse": "12_why",
     "observed": "15_inverse",
     "guidance": "13_guidance",
+    "crossing": "14_flows",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

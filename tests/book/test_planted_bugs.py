@@ -537,12 +537,12 @@ BUGS = [
         "(bcast(s, x) - bcast(t, x))", "(bcast(t, x) - bcast(s, x))"),
     Bug("14", 3, "the score without its sign", "predict.ROWS[score]",
         '"score": lambda c', "lambda c: (torch.zeros_like(c.alpha), 1 / c.sigma)"),
-    Bug("14", 3, "the rates of the cosine exchanged", "paths.Cosine.coefs",
-        "-half * sigma, half * alpha", "half * alpha, -half * sigma"),
+    Bug("14", 3, "sigma for alpha in the denoiser's gain", "reference.GaussianMixture._average",
+        "gain = alpha[..., None]", "gain = sigma[..., None]"),
     Bug("14", 5, "data and noise exchanged on the straight path", "paths.RectifiedFlow.coefs",
         "Coefs(1 - t, t, torch.full_like(t, -1), torch.ones_like(t))",
         "Coefs(t, 1 - t, torch.ones_like(t), torch.full_like(t, -1))"),
-    Bug("14", 5, "decode with the wrong sign of the noise", "predict.decode",
+    Bug("14", 3, "decode with the wrong sign of the noise", "predict.decode",
         "(c.alpha * y - a * xt) / det", "(a * xt - c.alpha * y) / det"),
 ]
 # fmt: on

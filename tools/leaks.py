@@ -37,7 +37,8 @@ EXERCISES = ROOT / "book" / "exercises"
 LEAST = 16  # characters without spaces
 PUBLIC_PARTS = {"id", "dots", "points", "tolerance", "hints", "messages"}  # of an Exercise, in a student's notebook
 NOT_FOR_STUDENTS = {"template.py", "instructors.md"}  # a set with its solution, and the instructors' guide
-PUBLIC_FILES = ("book/*.md", "book/*.bib", "book/_ext/*.py", "benchmarks/*.md", "ddpm_lite/**/*.py", "ddpm_lite/**/*.js")
+MODULES = ("ddpm_lite/**/*.py", "ddpm_lite/**/*.js")
+PUBLIC_FILES = ("book/*.md", "book/*.bib", "book/_ext/*.py", "benchmarks/*.md", *MODULES)
 BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{60,}\s+)*[A-Za-z0-9+/]{20,}={0,2}")
 SHORTEST_BASE64 = 80
 DEPTH = 4  # of an archive in an archive

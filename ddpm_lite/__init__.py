@@ -4,6 +4,7 @@
 imported by name: `ddpm_lite.nets`, `ddpm_lite.book`.
 """
 
+from .coding import *
 from .couplings import *
 from .editing import *
 from .energy import *

@@ -1,6 +1,7 @@
 """Live figures: one widget for JupyterLab, Colab and the published page, with no server.   Book: each chapter."""
 
 from .anneal import *
+from .between import *
 from .bend import *
 from .bowl import *
 from .carry import *

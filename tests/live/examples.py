@@ -61,5 +61,6 @@ def examples() -> dict[str, live.Figure]:
             live.ObservedPair(),
             live.GuidanceScale(),
             live.CrossingPairs(),
+            live.LatentWays(u=0.5),
         )
     }

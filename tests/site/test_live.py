@@ -36,6 +36,7 @@ PAGES = {
     "observed": "15_inverse",
     "guidance": "13_guidance",
     "crossing": "14_flows",
+    "between": "16_editing",
 }
 every_figure = pytest.mark.parametrize("name", FIGURES)
 with_clock = pytest.mark.parametrize(

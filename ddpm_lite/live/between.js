@@ -99,12 +99,12 @@ function panels(data, state, asking) {
     name: "over", label: "The norm over the root of d along both ways, and the band of typical norms",
     x: [0, 1], y: [0, 2], xlabel: "position u", ylabel: "norm / \u221ad", aspect: 1,
   };
-  if (asking) return [{ ...over, label: "The norms of both ends, and the band of typical norms" }];
+  if (asking) return [{ ...over, label: "The norms of both ends, and the band of typical norms", aspect: 0.6 }];
   const plane = {
     name: "plane", label: "Level lines of the data, and both ways decoded into the plane",
     x: VIEW, y: VIEW, xlabel: "x\u2081", ylabel: "x\u2082", aspect: 1,
   };
-  return [plane, over];
+  return [over, plane];
 }
 
 function drawShell(panel, d) {

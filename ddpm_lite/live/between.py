@@ -43,7 +43,7 @@ class LatentWays(Figure):
     controls = (
         Clock("u", "Position u", 0.0, 1.0, 0.01, 6.0),
         Stops("d", "Dimensions d", DIMENSIONS, 256),
-        Knobs("ends", -2.0, 2.0, (-1.2, -0.9, 0.2, 1.4)),
+        Knobs("ends", -2.0, 2.0, (-1.4, -0.3, 0.9, -1.3)),
     )
     sentence = (
         "At u = {u:.2f} in d = {d:.0f} dimensions the norm over the root of d is {lerp_norm:.3f} by lerp and "
@@ -76,7 +76,7 @@ class LatentWays(Figure):
     def still(self, state: Mapping[str, Any]) -> Picture:
         import matplotlib.pyplot as plt
 
-        picture, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.5))
+        picture, (right, left) = plt.subplots(1, 2, figsize=(7.0, 3.5))
         a, b = noises(state["ends"], state["d"])
         u = torch.linspace(0, 1, 101, dtype=torch.float64)
         many = a.expand(101, -1), b.expand(101, -1)

@@ -1,8 +1,8 @@
 """Live figures: one widget for JupyterLab, Colab and the published page, with no server.   Book: each chapter."""
 
 from .anneal import *
-from .between import *
 from .bend import *
+from .between import *
 from .bowl import *
 from .carry import *
 from .chain import *

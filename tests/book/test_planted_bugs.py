@@ -555,7 +555,7 @@ BUGS = [
         "randn_like(x0, generator=generator)", "0 * x0"),
     Bug("16", 2, "noise of eta lost", "samplers.ddim_step",
         "fresh.sqrt() *", "0 *"),
-    Bug("16", 3, "bits without ln 2", "likelihood.bits_per_dim",
+    Bug("16", 1, "bits without ln 2", "likelihood.bits_per_dim",
         "nats / (dimensions * math.log(2))", "nats / dimensions"),
     Bug("16", 4, "the noised components keep their variance", "reference.GaussianMixture._noised",
         "+ sigma[..., None] ** 2", "+ 0 * sigma[..., None]"),

@@ -567,8 +567,6 @@ BUGS = [
         "math.sqrt(0.5) / std", "1 / std"),
     Bug("16", 5, "the standard deviation of a step without its root", "coding._Chain.up",
         "float(var) ** 0.5", "float(var)"),
-    Bug("16", 5, "the decoder's variance for its standard deviation", "coding._Chain.down",
-        "math.exp(-float(self.path.lam(t)))", "math.exp(-2 * float(self.path.lam(t)))"),
 ]
 # fmt: on
 

@@ -14,7 +14,7 @@ FLOORS = (
     {"ode", "train", "metrics", "couplings", "variational", "nets", "book", "grading"},
     {"paths", "mcmc", "scorematch", "toys"},
     {"predict", "energy"},
-    {"reference", "losses", "samplers", "guidance", "likelihood"},
+    {"reference", "losses", "samplers", "guidance", "likelihood", "coding"},
     {"inverse", "editing", "viz", "images"},
     {"live", "cli"},
     {"__main__"},

@@ -59,6 +59,12 @@ def follow(x, m, v, n):
     ),
     wrong=(
         Wrong("tau = i / n", "tau = 1 - i / n", "several steps", "This clock starts at the data. The noise is at 0."),
+        Wrong(
+            "tau = i / n\n        x = x + v_net",
+            "tau = 1 - i / n\n        x = x - v_net",
+            "several steps",
+            "Time and sign are taken as if the network were trained in this book's clock. It was not.",
+        ),
         Wrong("x + v_net", "x - v_net", "several steps", "The target is data minus noise: it points to the data."),
         Wrong("tau = i / n", "tau = (i + 1) / n", "several steps", "Euler asks at the start of a step."),
         Wrong("v_net(x, tau, m, v) / n", "v_net(x, tau, m, v)", "several steps", "A step has the length 1/n."),
@@ -115,7 +121,7 @@ move_path = Exercise(
     cases=move_cases,
     oracle=move_oracle,
     messages={
-        "another path": "The time, the place or the velocity is wrong.",
+        "another path": "The time (value 1), the place (value 2) or the velocity (value 3) is wrong.",
         "as many samples as coordinates": "With as many samples as coordinates it is wrong: whose is a time?",
         "unchanged": UNCHANGED,
     },
@@ -382,7 +388,8 @@ ot_field = Exercise(
     cases=ot_cases,
     oracle=ot_oracle,
     messages={
-        "on the way": "The velocity or the score is wrong.",
+        "on the way": "The velocity (value 1) or the score (value 2) is wrong. Are the pairs (T(z), z), T with the "
+        "symmetric root?",
         "all sizes equal": "With equal sizes of all axes the result is wrong: an axis was taken for another.",
         "both ends": "At the data (t = 0) or at the noise (t = 1) the result is wrong.",
         "unchanged": UNCHANGED,

@@ -225,6 +225,12 @@ def either_score(score, log_a, log_b, grad_a, grad_b):
         ),
         Wrong(
             "return score + part_a * grad_a + part_b * grad_b",
+            "return score + torch.lerp(grad_b, grad_a, torch.sigmoid(log_a - log_b)[:, None])",
+            "values",
+            "The weights a/(a + b) belong to two conditions that exclude each other: 'A or B' has a + b - ab.",
+        ),
+        Wrong(
+            "return score + part_a * grad_a + part_b * grad_b",
             "return part_a * grad_a + part_b * grad_b",
             "values",
             "The score without conditions is missing.",
@@ -341,6 +347,12 @@ def pulled_step(x, eps, g, w, i, abar, z):
             "centre + (1 - now) * w.view(pad) * g + var.sqrt() * z",
             "values",
             "That variance belongs to the noisy point, not to the step.",
+        ),
+        Wrong(
+            "centre + var * w.view(pad) * g + var.sqrt() * z",
+            "centre + beta / (1 - beta).sqrt() * w.view(pad) * g + var.sqrt() * z",
+            "values",
+            "That guides the estimate of the noise, which is another algorithm: tilt the Gaussian of the step itself.",
         ),
         Wrong(
             "beta / (1 - now).sqrt() * eps",

@@ -82,8 +82,8 @@ def points(rows: dict[tuple[str, str], Row], name: str) -> tuple[float, float]:
     return rows[name, "scale"].points, rows[name, "mean"].points
 
 
-def workers_with(token: int) -> list[str]:
-    """The processes of sandboxes with this limit on memory."""
+def workers_with(token: int) -> list[int]:
+    """The processes of sandboxes with this limit on memory, by their numbers."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -91,7 +91,7 @@ def workers_with(token: int) -> list[str]:
         except OSError:
             continue
         if f'"memory": {token}' in text:
-            found.append(text)
+            found.append(int(path.parent.name))
     return found
 
 

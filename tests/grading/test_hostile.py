@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -312,9 +313,15 @@ def test_an_interrupted_grading_leaves_no_process_behind(tmp_path: Path, kind: s
     env = {**os.environ, "PYTHONPATH": f"{root / 'tests'}:{root}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path), str(token), kind]
     grading = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-    assert wait_for(lambda: len(workers_with(token)) >= (2 if kind == "unsafe" else 6))
-    time.sleep(3.0)  # until they are in the loop
-    grading.send_signal(ends)
-    _, said = grading.communicate(timeout=20)
-    assert wait_for(lambda: not workers_with(token), 10)
-    assert ends == signal.SIGKILL or "KeyboardInterrupt" in said
+    try:
+        assert wait_for(lambda: len(workers_with(token)) >= (2 if kind == "unsafe" else 6))
+        time.sleep(3.0)  # until they are in the loop
+        grading.send_signal(ends)
+        _, said = grading.communicate(timeout=20)
+        assert wait_for(lambda: not workers_with(token), 10)
+        assert ends == signal.SIGKILL or "KeyboardInterrupt" in said
+    finally:  # else a failure here would slow down all that follows
+        grading.kill()
+        for number in workers_with(token):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)

@@ -39,7 +39,8 @@ def test_the_check_in_the_notebook_takes_right_answers_and_refuses_known_mistake
         assert run(exercises, source, name) == f"{name}: right.\n"
     for wrong in task.exercise.wrong:
         said = run(exercises, task.edited(wrong), name)
-        assert said.startswith(f"{name}: {task.exercise.messages[wrong.refused_by]} (")
+        end = "\n" if wrong.refused_by == "unchanged" else " ("  # in brackets: the case
+        assert said.startswith(f"{name}: {task.exercise.messages[wrong.refused_by]}{end}")
     if task.debug:
         return
     assert run(exercises, task.stub, name) == f"{name}: not written yet.\n"

@@ -250,21 +250,20 @@ def test_it_fits_a_phone_and_a_finger(browser: Any, server: str, name: str) -> N
     for handle in handles[len(handles) // 2 : len(handles) // 2 + 1]:
         handle.scroll_into_view_if_needed()
         before = handle.get_attribute("aria-valuetext")
-        drag_by_finger(tab, handle.bounding_box(), -8)
+        drag_by_finger(tab, handle.bounding_box(), 8)
         shown(figure)
         assert handle.get_attribute("aria-valuetext") != before
     tab.context.close()
 
 
 def drag_by_finger(tab: Any, box: dict[str, float], distance: float) -> None:
-    """Touch the middle of a box, move up or down by a distance in pixels, and let go."""
+    """Touch the middle of a box, move to the right and up by a distance in pixels each, and let go."""
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     screen = tab.context.new_cdp_session(tab)
     screen.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
     for part in (0.25, 0.5, 0.75, 1):
-        screen.send(
-            "Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y + part * distance}]}
-        )
+        point = {"x": x + part * distance, "y": y - part * distance}
+        screen.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
     screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 

@@ -435,7 +435,7 @@ def exact_guide(x, y, A, mean, var, alpha, sigma, s):
             "cov = s**2 * torch.eye",
             "cov = s * torch.eye",
             "values",
-            "s is a standard deviation.",
+            "The covariance of the noise needs the square of what is given.",
         ),
         Wrong(
             "total = alpha**2 * var + sigma**2",

@@ -101,7 +101,8 @@ class Rans:
     def stir(self) -> None:
         """Mix the lower 64 bits of the state, so that the next pop does not depend on the number pushed last.
 
-        Without it the noise of a bits-back code follows the data below it: the code stays exact but becomes long.
+        Without it the noise of a bits-back code follows the data below it: the code stays exact but becomes longer, the
+        more so the fewer numbers a layer has.
         """
         high, low = divmod(self.state, LOW)
         self.state = high * LOW + _swap(low * STIR % LOW)

@@ -261,6 +261,14 @@ def test_the_net_length_is_the_variational_bound():
     assert lengths.mean().item() == pytest.approx(want, abs=4.5 * deviation)
 
 
+def test_a_code_that_does_not_stir_is_longer(monkeypatch):
+    """Two numbers a layer: the noise of the first follows the number that was pushed last."""
+    ks = binned(100, 14)
+    stirred = net_lengths(ks, TS, WIDE).mean().item()
+    monkeypatch.setattr(dl.Rans, "stir", lambda self: None)
+    assert net_lengths(ks, TS, WIDE).mean().item() > 2 * stirred
+
+
 def test_bins_narrower_than_needed_change_nothing():
     """What a finer latent costs more to push it gives back when it is popped."""
     ks = binned(300, 16)

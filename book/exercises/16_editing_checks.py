@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -298,6 +299,11 @@ def step_overhead(alpha, v):
 )
 
 
+def rounded_down(c: int, a: int, x: int) -> bool:
+    """Whether x/(a/c) in floats is less than the whole number that it should be."""
+    return math.floor(x / (a / c)) != x * c // a
+
+
 def coin_cases(rng: np.random.Generator) -> list[Case]:
     def case(name: str, n: int, c: int, a: int, x: int) -> Case:
         return Case(name, (x, rng.integers(0, 2, n), a, c))
@@ -305,10 +311,13 @@ def coin_cases(rng: np.random.Generator) -> list[Case]:
     c = int(rng.choice([7, 11, 13]))
     a = int(rng.integers(3, c - 2))
     both = rng.permutation([0, 1] * 4)
+    traps = [t for t in itertools.product(range(20, 40), range(3, 17), range(1, 40)) if rounded_down(*t)]
+    size, ones, start = traps[int(rng.integers(len(traps)))]
     return [
         Case("values", (int(rng.integers(1, 9)), both, a, c)),
         case("from zero", 5, 7, 3, 0),
         case("rare ones", 2, 9, 1, int(rng.integers(1, 9))),
+        Case("rounding", (start, np.append(1, rng.integers(0, 2, 2)), ones, size)),
     ]
 
 
@@ -341,6 +350,7 @@ push_coins = Exercise(
         "values": "The number is wrong.",
         "from zero": "Starting from 0 the number is wrong.",
         "rare ones": "With rare ones the number is wrong.",
+        "rounding": "For some fractions the number is off by one, or by what one becomes.",
         "unchanged": UNCHANGED,
     },
     right=(
@@ -373,6 +383,9 @@ def push_coins(x, bits, a, c):
             "Here one must round up.",
         ),
         Wrong("if bit:", "if not bit:", "values", "The two symbols were exchanged."),
+        Wrong(
+            "x * c // a", "math.floor(x / (a / c))", "rounding", "A quotient of floats is rounded, also before floor."
+        ),
     ),
 )
 

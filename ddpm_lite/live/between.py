@@ -56,8 +56,8 @@ class LatentWays(Figure):
         ("About 16", "About 11.3", "About 8", "Nearly 0"),
         answer=1,
         reply=(
-            "Its coordinates have variance 1/2, so its length is 16 × 0.7071 = 11.3. No draw is so short: lerp leaves "
-            "the band of typical norms, slerp stays in it. Set d to 2, and the band is as wide as the panel."
+            "Its coordinates have variance 1/2, so its length is 16 × 0.7071 = 11.3. Hardly any draw is so short: lerp "
+            "leaves the band of typical norms, slerp stays in it. Set d to 2, and the band is as wide as the panel."
         ),
     )
 

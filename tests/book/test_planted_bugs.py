@@ -555,7 +555,7 @@ BUGS = [
         "randn_like(x0, generator=generator)", "0 * x0"),
     Bug("16", 2, "noise of eta lost", "samplers.ddim_step",
         "fresh.sqrt() *", "0 *"),
-    Bug("16", 1, "bits without ln 2", "likelihood.bits_per_dim",
+    Bug("16", 7, "bits without ln 2", "likelihood.bits_per_dim",
         "nats / (dimensions * math.log(2))", "nats / dimensions"),
     Bug("16", 4, "density sum in place of log-sum-exp", "reference.GaussianMixture.log_prob",
         "noised.log_joint.logsumexp(1)", "noised.log_joint.exp().sum(1)"),

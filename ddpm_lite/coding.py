@@ -166,7 +166,14 @@ def normal_code(mean: float, std: float, bins: Bins) -> Code:
 
 
 def bits_back_encode(
-    stack: Rans, den: DenoiseFn, path: Path, k: Tensor, ts: Tensor, *, data: Bins, latent: Bins
+    stack: Rans,
+    den: DenoiseFn,
+    path: Path,
+    k: Tensor,
+    ts: Tensor,
+    *,
+    data: Bins,
+    latent: Bins,
 ) -> None:
     """Push one sample, bits-back, layer by layer: pop x_t by q(x_t | x_s), push x_s by p(x_s | x_t), for rising t.
 

@@ -42,6 +42,17 @@ def about() -> None:
     """Diffusion, checked: what the book's package does from the command line."""
 
 
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="mnist, fashion or cifar10.")],
+    folder: Annotated[Path | None, typer.Option(help="Where to: without it, DDPM_LITE_DATA or the cache.")] = None,
+) -> None:
+    """Get a set of images: verify its files, download what is missing, and say where they are."""
+    from .images.data import fetch
+
+    typer.echo(fetch(name, folder=folder))
+
+
 @exercises.command()
 def build(
     product: Annotated[

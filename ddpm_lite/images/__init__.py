@@ -1,0 +1,1 @@
+"""Real images, and what a model of them needs: data, training, checkpoints, evaluation."""

@@ -53,6 +53,33 @@ def data(
     typer.echo(fetch(name, folder=folder))
 
 
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="digits, fashion, cifar10, or a .toml or .json file.")],
+    output: Annotated[Path | None, typer.Option(help="The folder of the run: without it, runs/CONFIG.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Train until this step.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: batch=64, network.width=48; repeatable.")
+    ] = None,
+    save_every: Annotated[int, typer.Option(help="Steps between two states on disk.")] = 1000,
+    log_every: Annotated[int, typer.Option(help="Steps between two rows of log.csv.")] = 50,
+    keep: Annotated[int, typer.Option(help="How many states stay on disk.")] = 3,
+) -> None:
+    """Train an image model, from its last good state if there is one; accelerate launch takes it to many devices."""
+    from .images import config as settings
+    from .images.training import Interrupted
+    from .images.training import train as run
+
+    changes = [*(set_ or []), *([] if steps is None else [f"steps={steps}"])]
+    folder = output or Path("runs") / Path(config).stem
+    chosen = settings.override(settings.read(config), changes)
+    try:
+        typer.echo(run(chosen, folder, save_every=save_every, log_every=log_every, keep=keep))
+    except Interrupted as stopped:
+        typer.echo(stopped, err=True)
+        raise typer.Exit(130) from None
+
+
 @exercises.command()
 def build(
     product: Annotated[
@@ -198,9 +225,9 @@ def main() -> None:
 
     try:
         app()
-    except (ValueError, SandboxError, OSError) as error:
+    except (ValueError, SandboxError, OSError, MemoryError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
     except ModuleNotFoundError as error:
-        typer.echo(f"error: {error}: pip install 'ddpm-lite[instructor]'", err=True)
+        typer.echo(f"error: {error}: pip install 'ddpm-lite[instructor,images]'", err=True)
         raise SystemExit(2) from None

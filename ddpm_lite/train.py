@@ -166,8 +166,8 @@ def save(path: str | os.PathLike[str], model: nn.Module, config: Any) -> None:
         raise ValueError(f"config must be a dict or dataclass of JSON values: {error}") from error
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, to_bytes(weights, metadata={"config": text}))
-    _replace(path.with_suffix(".json"), (text + "\n").encode())
+    replace_file(path, to_bytes(weights, metadata={"config": text}))
+    replace_file(path.with_suffix(".json"), (text + "\n").encode())
 
 
 def load(path: str | os.PathLike[str], make: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
@@ -318,7 +318,7 @@ def _batch_mean(value: Tensor) -> Tensor:
     return value.float().mean()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write beside and rename: at any moment `path` is the whole old file or the whole new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

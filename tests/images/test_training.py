@@ -368,7 +368,8 @@ def test_a_batch_that_cannot_be_dealt_is_refused(tmp_path: Path) -> None:
 
 
 def launched(*order: str) -> subprocess.CompletedProcess[str]:
-    launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_processes", "2"]
+    """`accelerate launch` with two processes that talk by gloo: ACCELERATE_USE_CPU keeps them off the GPUs."""
+    launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2"]
     settings = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
     done = [*launch, *settings, *order]
     return subprocess.run(done, env=environment(), capture_output=True, text=True, timeout=300)

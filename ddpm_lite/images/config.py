@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from ..losses import Times, lognormal_t, stratified_t
-from ..nets.unet import UNet, UNetConfig
+from ..nets import DiT, DiTConfig, UNet, UNetConfig
 from ..paths import EDM, VE, VP, Cosine, RectifiedFlow
 from ..paths import Path as NoisePath
 from ..predict import Kind, Preconditioned, edm
@@ -40,7 +40,7 @@ TIMES: dict[str, Callable[[NoisePath], Times]] = {
 KINDS = ("x0", "eps", "score", "v", "velocity", "edm")
 COUPLINGS = ("independent", "ot")
 DECAYS = ("constant", "linear", "cosine")
-NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {"unet": (UNetConfig, UNet)}
+NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {"unet": (UNetConfig, UNet), "dit": (DiTConfig, DiT)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Config:
 
     data: str = "digits"
     size: int | None = None
-    network: UNetConfig = field(default_factory=lambda: UNetConfig(classes=10))
+    network: UNetConfig | DiTConfig = field(default_factory=lambda: UNetConfig(classes=10))
     path: str = "edm"
     kind: str = "edm"
     times: str = "lognormal"

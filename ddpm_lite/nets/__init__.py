@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .dit import DiT, DiTConfig
 from .embed import ClassEmbedding, Sinusoidal
 from .mlp import MLP, MLPConfig
 from .unet import UNet, UNetConfig
 
-__all__ = ["MLP", "ClassEmbedding", "MLPConfig", "Sinusoidal", "UNet", "UNetConfig"]
+__all__ = ["MLP", "ClassEmbedding", "DiT", "DiTConfig", "MLPConfig", "Sinusoidal", "UNet", "UNetConfig"]

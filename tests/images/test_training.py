@@ -329,7 +329,7 @@ def test_too_large_a_batch_says_what_to_change(tmp_path: Path) -> None:
         (["path=vpp"], "path must be one of vp, cosine, ve, edm, rectified; got 'vpp'"),
         (["width=3"], "there is no width in a run"),
         (["network.wide=3"], "there is no wide in a unet"),
-        (["network.name=dot"], "network.name must be one of unet"),
+        (["network.name=dot"], "network.name must be one of unet, dit"),
         (["steps"], "write NAME=VALUE"),
         (["steps=0"], "steps must be at least 1"),
         (["lr=0"], "lr, clip and sigma_data must be positive"),
@@ -357,6 +357,13 @@ def test_a_file_says_what_differs_from_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_survives_its_file(name: str) -> None:
     assert from_dict(json.loads(json.dumps(to_dict(PRESETS[name])))) == PRESETS[name]
+
+
+def test_the_transformer_trains_as_well(tmp_path: Path) -> None:
+    config = from_dict({"network": {"name": "dit", "width": 16, "heads": 2, "classes": 10}, "batch": 16, "steps": 4})
+    net, read_back = checkpoints.load_model(training.train(config, tmp_path))
+    assert type(net.net).__name__ == "DiT"
+    assert read_back == config
 
 
 def test_a_batch_that_cannot_be_dealt_is_refused(tmp_path: Path) -> None:

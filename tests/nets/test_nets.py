@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddpm_lite.nets import MLP, MLPConfig, UNet, UNetConfig
+from ddpm_lite.nets import MLP, DiT, DiTConfig, MLPConfig, UNet, UNetConfig
 
 
 def mlp(**sizes):
@@ -14,6 +14,10 @@ def mlp(**sizes):
 
 def unet(**sizes):
     return UNet(UNetConfig(**{"width": 8, "classes": 3, **sizes}))
+
+
+def dit(**sizes):
+    return DiT(DiTConfig(**{"width": 16, "depth": 2, "heads": 2, "classes": 3, **sizes}))
 
 
 def awake(net, seed=0):
@@ -34,7 +38,7 @@ def inputs(shape, seed=0):
     )
 
 
-CASES = [(mlp, (6, 2)), (unet, (6, 1, 8, 8))]
+CASES = [(mlp, (6, 2)), (unet, (6, 1, 8, 8)), (dit, (6, 1, 8, 8))]
 ALL = pytest.mark.parametrize(("make", "shape"), CASES)
 
 
@@ -67,7 +71,8 @@ def test_batch_permutes_and_samples_do_not_leak(make, shape):
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"), [(mlp, (2, 2)), (unet, (8, 1, 8, 8)), (lambda: unet(channels=3), (3, 3, 8, 8))]
+    ("make", "shape"),
+    [(mlp, (2, 2)), (unet, (8, 1, 8, 8)), (lambda: unet(channels=3), (3, 3, 8, 8)), (dit, (8, 1, 8, 8))],
 )
 def test_batch_as_large_as_the_dimension(make, shape):
     # B == D: time and class belong to the sample, not to the coordinate, channel or column
@@ -181,7 +186,11 @@ def fitted(net, x, t, cond, steps, lr):
 
 def test_small_sets_are_learned_by_heart():
     # the target has mean square 1; each input occurs with two times and two classes, so all three are needed
-    for make, shape, steps, lr, bound in [(mlp, (2, 2), 150, 1e-2, 1e-3), (unet, (2, 1, 8, 8), 60, 1e-2, 5e-3)]:
+    for make, shape, steps, lr, bound in [
+        (mlp, (2, 2), 150, 1e-2, 1e-3),
+        (unet, (2, 1, 8, 8), 60, 1e-2, 5e-3),
+        (dit, (2, 1, 8, 8), 150, 1e-2, 5e-3),
+    ]:
         torch.manual_seed(0)
         net = make()
         x, _, _ = inputs(shape)
@@ -282,3 +291,92 @@ def test_bad_unet_sizes(sizes, words):
 def test_images_too_small_for_the_levels():
     with pytest.raises(ValueError, match=r"H, W at least 4 for 3 levels; got \(2, 1, 3, 8\)"):
         unet(multipliers=(1, 1, 1))(torch.zeros(2, 1, 3, 8), torch.ones(2))
+
+
+# The transformer
+
+
+@pytest.mark.parametrize(("size", "patch"), [((8, 8), 2), ((28, 28), 4), ((6, 9), 3), ((4, 10), 1)])
+def test_dit_at_any_size_that_the_patch_divides(size, patch):
+    net = awake(dit(patch=patch, channels=2))
+    x, t, cond = inputs((3, 2, *size))
+    assert net(x, t, cond).shape == x.shape
+    with pytest.raises(ValueError, match=r"multiples of 2; got \(2, 1, 8, 7\)"):
+        dit()(torch.zeros(2, 1, 8, 7), torch.ones(2))
+
+
+def test_dit_starts_at_zero_with_blocks_that_do_nothing():
+    net = DiT(DiTConfig(classes=3))
+    x, t, cond = inputs((2, 1, 8, 8))
+    assert torch.equal(net(x, t, cond), torch.zeros_like(x))
+    h, e = torch.randn(2, 5, 192), torch.randn(2, 192)
+    assert torch.equal(net.blocks[0](h, e), h)
+
+
+def test_dit_parameter_counts():
+    """Counted by hand: a block has 4 w^2 + 4w (attention), 8 w^2 + 5w (two layers), 6 w^2 + 6w (modulation)."""
+    w, p = 192, 2
+    outside = (p * p + 1) * w + 2 * (w * w + w) + (2 * w * w + 2 * w) + (w + 1) * p * p
+    assert sum(q.numel() for q in DiT().parameters()) == outside + 4 * (18 * w * w + 15 * w) == 2_815_684
+    assert sum(q.numel() for q in DiT(DiTConfig(classes=10)).parameters()) == 2_815_684 + 11 * w
+
+
+def test_dit_block_written_out():
+    from ddpm_lite.nets.dit import TransformerBlock
+
+    block = awake(TransformerBlock(6, 2, 0.0)).double()
+    h, e = torch.randn(2, 4, 6).double(), torch.randn(2, 6).double()
+
+    def linear(layer, v):
+        return v @ layer.weight.T + layer.bias
+
+    def normalise(v):
+        v = v - v.mean(2, keepdim=True)
+        return v / (v.var(2, keepdim=True, unbiased=False) + 1e-6).sqrt()
+
+    s1, b1, g1, s2, b2, g2 = linear(block.modulation, e).reshape(2, 6, 1, 6).unbind(1)
+    q, k, v = linear(block.qkv, normalise(h) * (1 + s1) + b1).reshape(2, 4, 3, 6).unbind(2)
+    heads = []
+    for part in (slice(0, 3), slice(3, 6)):
+        weight = torch.softmax(q[..., part] @ k[..., part].mT / 3**0.5, -1)
+        heads.append(weight @ v[..., part])
+    y = h + g1 * linear(block.projection, torch.cat(heads, 2))
+    z = linear(block.up, normalise(y) * (1 + s2) + b2)
+    z = z / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (z + 0.044715 * z**3)))
+    assert torch.allclose(block(h, e), y + g2 * linear(block.down, z), atol=1e-10)
+
+
+def test_dit_puts_every_patch_back_where_it_was():
+    """With the blocks asleep the output at a patch depends on that patch alone."""
+    net = DiT(DiTConfig(width=16, heads=2, depth=1))
+    with torch.no_grad():
+        net.last.weight.normal_()
+    x, t = torch.randn(1, 1, 6, 8), torch.tensor([0.5])
+    y = x.clone()
+    y[0, 0, 2:4, 6:8] += 1
+    changed = (net(y, t) != net(x, t))[0, 0]
+    assert changed[2:4, 6:8].all()
+    assert changed.sum() == 4
+
+
+def test_dit_knows_where_a_patch_is():
+    """Patches with the same content and other places: the rows and the columns both tell them apart."""
+    net = awake(dit())
+    y = net(torch.ones(1, 1, 8, 8), torch.tensor([0.5])).reshape(4, 2, 4, 2).permute(0, 2, 1, 3).reshape(16, 4)
+    assert torch.cdist(y, y)[~torch.eye(16, dtype=bool)].min() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({"width": 18, "heads": 3}, "multiple of heads and of 4"),
+        ({"width": 16, "heads": 3}, "multiple of heads and of 4"),
+        ({"patch": 0}, "at least 1"),
+        ({"depth": 0}, "at least 1"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"classes": -1}, "classes"),
+    ],
+)
+def test_bad_dit_sizes(sizes, words):
+    with pytest.raises(ValueError, match=words):
+        DiTConfig(**sizes)

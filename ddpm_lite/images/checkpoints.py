@@ -5,15 +5,29 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..train import EMA, replace_file
-from .config import Config, from_dict, to_dict
+from .config import Config, from_dict, make_network, to_dict
+from .data import Images
 
-__all__ = ["CheckpointError", "last_good", "load_model", "prune", "read_state", "write_state"]
+__all__ = ["CheckpointError", "Sort", "Trained", "last_good", "load_model", "prune", "read_state", "write_state"]
+
+
+class Sort(NamedTuple):
+    """What the images of a run are like: (C, H, W), their levels and the names of their classes."""
+
+    shape: tuple[int, ...]
+    levels: int
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, images: Images) -> Sort:
+        return cls(tuple(images.pixels.shape[1:]), images.levels, images.classes)
+
 
 _NAME = re.compile(r"step_(\d+)\.safetensors")
 
@@ -27,9 +41,9 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def write_state(
-    folder: Path, step: int, config: Config, model: nn.Module, average: EMA, adam: torch.optim.Adam
+    folder: Path, step: int, config: Config, images: Images, model: nn.Module, average: EMA, adam: torch.optim.Adam
 ) -> Path:
-    """Write the state after `step` steps beside its place and rename it; returns the file.
+    """Write the state after `step` steps, and what its images are like, beside its place and rename it.
 
     Raises OSError where the disk is full: the files that are there stay as they are.
     """
@@ -40,7 +54,12 @@ def write_state(
     for number, entry in adam.state_dict()["state"].items():
         tensors |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in entry.items()}
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    about = {"step": str(step), "updates": str(average.updates), "config": json.dumps(to_dict(config))}
+    about = {
+        "step": str(step),
+        "updates": str(average.updates),
+        "config": json.dumps(to_dict(config)),
+        "images": json.dumps(Sort.of(images)._asdict()),
+    }
     path = path_of(folder, step)
     replace_file(path, save(plain, metadata=about))
     return path
@@ -89,18 +108,25 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink()
 
 
-def load_model(path: str | Path, *, average: bool = True) -> tuple[nn.Module, Config]:
-    """Return the network of a run's file, its average by default, in eval mode, and the run.
+class Trained(NamedTuple):
+    """A trained network, the run that made it and what its images are like."""
+
+    net: nn.Module
+    config: Config
+    sort: Sort
+
+
+def load_model(path: str | Path, *, average: bool = True) -> Trained:
+    """Return the network of a run's file, its average by default, in eval mode.
 
     Raises CheckpointError for a file that is cut or is none.
     """
-    from .config import make_network
-
     tensors, about = _read(Path(path))
     config = from_dict(json.loads(about["config"]))
     net = make_network(config)
     net.load_state_dict(_below("average." if average else "model.", tensors))
-    return net.eval(), config
+    sort = json.loads(about["images"])
+    return Trained(net.eval(), config, Sort(tuple(sort["shape"]), sort["levels"], tuple(sort["classes"])))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -116,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is cut or is no safetensors file ({error}): delete it") from error
-    if not {"step", "updates", "config"} <= set(about):
+    if not {"step", "updates", "config", "images"} <= set(about):
         raise CheckpointError(f"{path} holds no run: it was not written by ddpm-lite train")
     return tensors, about
 

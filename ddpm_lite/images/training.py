@@ -252,7 +252,7 @@ class _Run:
         if not self.accelerator.is_main_process:
             return
         try:
-            write_state(self.folder, step, self.config, self.net, self.average, self.adam)
+            write_state(self.folder, step, self.config, self.images, self.net, self.average, self.adam)
         except OSError as error:
             path, _ = last_good(self.folder)
             raise OSError(

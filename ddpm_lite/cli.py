@@ -25,6 +25,7 @@ Answers = Annotated[
     Path | None, typer.Option(help="A private folder of checks and answers, which win over the public.")
 ]
 SOURCE = Path("book/exercises")
+SAMPLES = Path("samples.png")
 MOST_NAMED = 10  # files in one line
 
 
@@ -78,6 +79,26 @@ def train(
     except Interrupted as stopped:
         typer.echo(stopped, err=True)
         raise typer.Exit(130) from None
+
+
+@app.command()
+def sample(
+    model: Annotated[Path, typer.Argument(help="A state that train wrote, or the folder of a run.")],
+    output: Annotated[Path, typer.Option(help=".png, .gif (the way from noise) or .npz (the pixels).")] = SAMPLES,
+    n: Annotated[int, typer.Option(help="How many images.")] = 64,
+    label: Annotated[list[int] | None, typer.Option(help="Classes, taken in turn; repeatable. Without: all.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
+    guidance: Annotated[float, typer.Option(help="0: no class, 1: the class, more: guided.")] = 1.0,
+    sampler: Annotated[str, typer.Option(help="adams, dpmpp, heun or ddim.")] = "adams",
+    seed: Annotated[int, typer.Option(help="Image i depends on the seed and i, on nothing else.")] = 0,
+    batch: Annotated[int, typer.Option(help="Images at a time: decides the memory, not the images.")] = 64,
+) -> None:
+    """Draw images from a trained network."""
+    from .images.sampling import write
+
+    typer.echo(
+        write(output, model, n, labels=label, steps=steps, guidance=guidance, sampler=sampler, seed=seed, batch=batch)
+    )
 
 
 @exercises.command()

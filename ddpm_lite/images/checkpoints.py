@@ -14,10 +14,10 @@ from ..train import EMA, replace_file
 from .config import Config, from_dict, make_network, to_dict
 from .data import Images
 
-__all__ = ["CheckpointError", "Sort", "Trained", "last_good", "load_model", "prune", "read_state", "write_state"]
+__all__ = ["CheckpointError", "Format", "Trained", "last_good", "load_model", "prune", "read_state", "write_state"]
 
 
-class Sort(NamedTuple):
+class Format(NamedTuple):
     """What the images of a run are like: (C, H, W), their levels and the names of their classes."""
 
     shape: tuple[int, ...]
@@ -25,7 +25,7 @@ class Sort(NamedTuple):
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, images: Images) -> Sort:
+    def of(cls, images: Images) -> Format:
         return cls(tuple(images.pixels.shape[1:]), images.levels, images.classes)
 
 
@@ -58,7 +58,7 @@ def write_state(
         "step": str(step),
         "updates": str(average.updates),
         "config": json.dumps(to_dict(config)),
-        "images": json.dumps(Sort.of(images)._asdict()),
+        "images": json.dumps(Format.of(images)._asdict()),
     }
     path = path_of(folder, step)
     replace_file(path, save(plain, metadata=about))
@@ -113,7 +113,7 @@ class Trained(NamedTuple):
 
     net: nn.Module
     config: Config
-    sort: Sort
+    form: Format
 
 
 def load_model(path: str | Path, *, average: bool = True) -> Trained:
@@ -125,8 +125,8 @@ def load_model(path: str | Path, *, average: bool = True) -> Trained:
     config = from_dict(json.loads(about["config"]))
     net = make_network(config)
     net.load_state_dict(_below("average." if average else "model.", tensors))
-    sort = json.loads(about["images"])
-    return Trained(net.eval(), config, Sort(tuple(sort["shape"]), sort["levels"], tuple(sort["classes"])))
+    form = json.loads(about["images"])
+    return Trained(net.eval(), config, Format(tuple(form["shape"]), form["levels"], tuple(form["classes"])))
 
 
 def _files(folder: Path) -> list[Path]:

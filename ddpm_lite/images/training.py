@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 
 from ..couplings import ot_couple
 from ..losses import matching_loss
-from ..rng import randn_like
+from ..rng import derived_seed, randn_like
 from ..train import EMA, replace_file
 from .checkpoints import last_good, prune, read_state, write_state
 from .config import Config, make_network, to_dict
@@ -110,7 +110,7 @@ def draw(images: Images, config: Config, step: int) -> Part:
     The images come in an endless row of permutations, so that all are seen equally often.
     """
     device = images.pixels.device
-    generator = Generator(device).manual_seed(_seed(config.seed, STEP, step))
+    generator = Generator(device).manual_seed(derived_seed(config.seed, STEP, step))
     position = np.arange(step * config.batch, (step + 1) * config.batch)
     rounds, place = np.divmod(position, len(images))
     index = np.concatenate([_order(len(images), config.seed, int(r))[place[rounds == r]] for r in np.unique(rounds)])
@@ -142,12 +142,7 @@ def _labels(images: Images, config: Config, chosen: Tensor, generator: Generator
 
 @lru_cache(maxsize=2)
 def _order(n: int, seed: int, number: int) -> np.ndarray:
-    return np.random.default_rng(_seed(seed, ORDER, number)).permutation(n)
-
-
-def _seed(seed: int, purpose: int, number: int) -> int:
-    """A seed of its own for every purpose and number."""
-    return int(np.random.SeedSequence([seed, purpose, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return np.random.default_rng(derived_seed(seed, ORDER, number)).permutation(n)
 
 
 @dataclass
@@ -190,7 +185,7 @@ class _Run:
     def advance(self, step: int) -> None:
         """One step of Adam on this process's part of the batch."""
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
-        torch.manual_seed(_seed(self.config.seed, DROPOUT, step * count + rank))
+        torch.manual_seed(derived_seed(self.config.seed, DROPOUT, step * count + rank))
         for group in self.adam.param_groups:
             group["lr"] = self.config.rate(step)
         with _room(self.config):

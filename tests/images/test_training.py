@@ -361,10 +361,10 @@ def test_a_preset_survives_its_file(name: str) -> None:
 
 def test_the_transformer_trains_as_well(tmp_path: Path) -> None:
     config = from_dict({"network": {"name": "dit", "width": 16, "heads": 2, "classes": 10}, "batch": 16, "steps": 4})
-    net, read_back, sort = checkpoints.load_model(training.train(config, tmp_path))
+    net, read_back, form = checkpoints.load_model(training.train(config, tmp_path))
     assert type(net.net).__name__ == "DiT"
     assert read_back == config
-    assert sort == ((1, 8, 8), 17, tuple("0123456789"))
+    assert form == ((1, 8, 8), 17, tuple("0123456789"))
 
 
 def test_a_batch_that_cannot_be_dealt_is_refused(tmp_path: Path) -> None:

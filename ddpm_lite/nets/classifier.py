@@ -14,7 +14,7 @@ __all__ = ["Classifier", "ClassifierConfig"]
 class ClassifierConfig:
     """The sizes of a `Classifier`: level i has widths[i] channels at the resolution divided by 2^i.
 
-    features: the length of the vector before the last layer. The default has 166,346 parameters.
+    features: the length of the vector before the last layer. The default has 210,666 parameters.
     Raises ValueError for numbers below 1.
     """
 

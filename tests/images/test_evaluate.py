@@ -90,7 +90,7 @@ def test_a_set_is_measured_beside_its_floor(reader: Classifier) -> None:
     assert copies.nearest_test > 0.1
     assert copies.as_asked > 0.95
     assert abs(bad.as_asked - 0.1) < 5 * math.sqrt(0.09 / 297)  # five standard errors: false alarm 6e-7
-    assert bad.precision < 0.1
+    assert max(bad.precision, bad.recall) < 0.6 < 0.85 < min(copies.precision, copies.recall)
     assert narrow.recall < 0.3 < 0.8 < narrow.precision
     assert copies.floor == pytest.approx(
         frechet_distance(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -24,6 +25,7 @@ Source = Annotated[Path, typer.Option(help="The folder of the sets, NN_name.md."
 Answers = Annotated[
     Path | None, typer.Option(help="A private folder of checks and answers, which win over the public.")
 ]
+Model = Annotated[str, typer.Argument(help="digits or fashion (shipped), a state that train wrote, or a run's folder.")]
 SOURCE = Path("book/exercises")
 SAMPLES = Path("samples.png")
 MOST_NAMED = 10  # files in one line
@@ -65,17 +67,20 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between two states on disk.")] = 1000,
     log_every: Annotated[int, typer.Option(help="Steps between two rows of log.csv.")] = 50,
     keep: Annotated[int, typer.Option(help="How many states stay on disk.")] = 3,
+    watch: Annotated[bool, typer.Option(help="Draw and measure samples with every state.")] = True,
 ) -> None:
     """Train an image model, from its last good state if there is one; accelerate launch takes it to many devices."""
     from .images import config as settings
     from .images.training import Interrupted
     from .images.training import train as run
+    from .images.watch import watcher
 
     changes = [*(set_ or []), *([] if steps is None else [f"steps={steps}"])]
     folder = output or Path("runs") / Path(config).stem
     chosen = settings.override(settings.read(config), changes)
     try:
-        typer.echo(run(chosen, folder, save_every=save_every, log_every=log_every, keep=keep))
+        look = watcher(chosen) if watch else None
+        typer.echo(run(chosen, folder, save_every=save_every, log_every=log_every, keep=keep, look=look))
     except Interrupted as stopped:
         typer.echo(stopped, err=True)
         raise typer.Exit(130) from None
@@ -83,7 +88,7 @@ def train(
 
 @app.command()
 def sample(
-    model: Annotated[Path, typer.Argument(help="A state that train wrote, or the folder of a run.")],
+    model: Model,
     output: Annotated[Path, typer.Option(help=".png, .gif (the way from noise) or .npz (the pixels).")] = SAMPLES,
     n: Annotated[int, typer.Option(help="How many images.")] = 64,
     label: Annotated[list[int] | None, typer.Option(help="Classes, taken in turn; repeatable. Without: all.")] = None,
@@ -99,6 +104,28 @@ def sample(
     typer.echo(
         write(output, model, n, labels=label, steps=steps, guidance=guidance, sampler=sampler, seed=seed, batch=batch)
     )
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    n: Annotated[int, typer.Option(help="How many samples.")] = 2000,
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
+    guidance: Annotated[float, typer.Option(help="0: no class, 1: the class, more: guided.")] = 1.0,
+    sampler: Annotated[str, typer.Option(help="adams, dpmpp, heun or ddim.")] = "adams",
+    seed: Annotated[int, typer.Option(help="Decides the samples and all that is drawn.")] = 0,
+    bits: Annotated[int, typer.Option(help="Bits a dimension of so many test images; 0: none.")] = 64,
+    output: Annotated[Path | None, typer.Option(help="Write the measures here, as JSON.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Write samples above the nearest training images here.")] = None,
+) -> None:
+    """Measure a trained network: Frechet distance and its floor, precision, recall, copies, bits a dimension."""
+    from .images.report import evaluate as measure
+
+    options: dict[str, Any] = {"steps": steps, "guidance": guidance, "sampler": sampler, "seed": seed}
+    text = json.dumps(measure(model, n=n, bits_of=bits, pairs=pairs, **options), indent=2)
+    typer.echo(text)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
 
 
 @exercises.command()

@@ -120,11 +120,10 @@ PRESETS: dict[str, Config] = {
     "fashion": Config(
         data="fashion",
         network=UNetConfig(width=24, multipliers=(1, 2, 4), blocks=1, attention=(2,), classes=10),
-        steps=8000,
+        steps=5000,
         batch=128,
         lr=1e-3,
         ema=0.999,
-        flip=True,
     ),
     "cifar10": Config(
         data="cifar10",

@@ -18,8 +18,9 @@ from ..paths import Path as NoisePath
 from ..predict import DenoiseFn, Denoiser
 from ..rng import derived_seed
 from ..samplers import adams, ddim_step, dpmpp_2m, heun_step, iterate, karras_ts
-from .checkpoints import Trained, last_good, load_model
+from .checkpoints import Trained
 from .data import as_levels
+from .shipped import open_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -149,15 +150,17 @@ def movie(file: str | os.PathLike[str], trained: Trained, numbers: range, *, ste
     return frames[-1]
 
 
-def write(file: Path, model: Path, n: int, *, labels: list[int] | None = None, batch: int = 64, **options: Any) -> Path:
+def write(
+    file: Path, model: str | Path, n: int, *, labels: list[int] | None = None, batch: int = 64, **options: Any
+) -> Path:
     """Draw n images and write them by the ending of the file: a sheet, a movie, or pixels with their labels.
 
-    labels: classes, taken in turn; None takes all, or none where the network has none.
-    Raises ValueError for another ending, n < 1 and a folder without a state.
+    model: as for `open_model`. labels: classes, taken in turn; None takes all, or none where the network has none.
+    Raises ValueError for another ending, n < 1 and a model that is not there.
     """
     if file.suffix not in (".png", ".gif", ".npz") or n < 1:
         raise ValueError(f"give n >= 1 and a file .png, .gif or .npz; got n={n}, {file}")
-    trained = load_model(_state(model))
+    trained = open_model(model)
     chosen = torch.tensor(labels) if labels else torch.arange(trained.config.network.classes)
     cond = chosen[torch.arange(n) % len(chosen)] if len(chosen) else None
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -171,13 +174,3 @@ def write(file: Path, model: Path, n: int, *, labels: list[int] | None = None, b
         arrays: dict[str, Any] = {"pixels": pixels.numpy()} | ({} if cond is None else {"labels": cond.numpy()})
         np.savez_compressed(file, **arrays)
     return file
-
-
-def _state(model: Path) -> Path:
-    """The file itself, or the last good state of a folder."""
-    if not model.is_dir():
-        return model
-    path, damaged = last_good(model)
-    if path is None:
-        raise ValueError(f"{model} holds no whole state of a run{': ' + damaged[0] if damaged else ''}")
-    return path

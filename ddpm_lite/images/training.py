@@ -6,7 +6,6 @@ is resumed, or that has more processes, sees the same images, times and noise.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import signal
@@ -27,22 +26,30 @@ from ..couplings import ot_couple
 from ..losses import matching_loss
 from ..rng import derived_seed, randn_like
 from ..train import EMA, replace_file
-from .checkpoints import last_good, prune, read_state, write_state
+from .checkpoints import Format, Trained, last_good, prune, read_state, write_state
 from .config import Config, make_network, to_dict
 from .data import Images, as_float, flips, load, shifts
+from .record import Record
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from PIL.Image import Image
     from tqdm import tqdm
 
-__all__ = ["Interrupted", "Part", "draw", "train"]
+__all__ = ["Glance", "Interrupted", "Part", "draw", "train"]
 
 ORDER, STEP, DROPOUT = range(3)  # what a seed is for
-COLUMNS = ("step", "loss", "lr", "images_per_second", "seconds")
 
 
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop; its state is on disk."""
+
+
+class Glance(NamedTuple):
+    """How far a run has come: numbers by name, and a sheet of samples."""
+
+    measures: dict[str, float]
+    sheet: Image
 
 
 class Part(NamedTuple):
@@ -67,12 +74,13 @@ def train(
     save_every: int = 1000,
     log_every: int = 50,
     keep: int = 3,
-    on_save: Callable[[int, nn.Module], None] | None = None,
+    look: Callable[[Trained], Glance] | None = None,
 ) -> Path:
     """Train until config.steps, from the last good state in the folder if there is one; return the last state's file.
 
-    The folder gets run.json, log.csv and the last `keep` states, one every save_every steps. images: in place of
-    config.data's. on_save(step, network): called in the main process with the averaged network, after each state.
+    The folder gets run.json, log.csv, a log for TensorBoard and the last `keep` states, one every save_every steps.
+    images: in place of config.data's. look(trained): called in the main process with the averaged network after each
+    state; its numbers go into metrics.csv and TensorBoard, its sheet into samples/.
     On a CPU a run that is stopped and resumed gives the same numbers, bit for bit, as one that is not.
     Raises Interrupted after SIGINT or SIGTERM, when the step in progress is done and saved; FloatingPointError when the
     loss is not finite; MemoryError when a batch does not fit; OSError when the disk is full; CheckpointError when the
@@ -93,7 +101,7 @@ def train(
             if stop or any(due):
                 bar.set_postfix_str(run.write_log(step))
             if stop or due[1]:
-                run.save(step + 1, keep, on_save)
+                run.save(step + 1, keep, look)
             if stop and step + 1 < config.steps:
                 raise Interrupted(
                     f"stopped after step {step + 1} of {config.steps}; the same command goes on from there"
@@ -157,8 +165,9 @@ class _Run:
     net: nn.Module  # the same weights, bare
     average: EMA
     adam: torch.optim.Adam
-    done: int = 0
-    before: float = 0.0  # seconds of earlier sessions
+    done: int
+    record: Record | None  # in the main process
+    before: float  # seconds of earlier sessions
     started: float = field(default_factory=time.monotonic)
     losses: list[Tensor] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
@@ -179,8 +188,9 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         done = _resume(config, folder, accelerator, net, average, adam)
         model = accelerator.prepare(torch.compile(net) if config.compile else net).train()
-        before = _continue_log(folder, done) if accelerator.is_main_process else 0.0
-        return cls(config, folder, accelerator, images, model, net, average, adam, done, before)
+        record = Record(folder, done) if accelerator.is_main_process else None
+        before = record.seconds() if record else 0.0
+        return cls(config, folder, accelerator, images, model, net, average, adam, done, record, before)
 
     def advance(self, step: int) -> None:
         """One step of Adam on this process's part of the batch."""
@@ -230,21 +240,19 @@ class _Run:
         speed = len(losses) * self.config.batch / (now - self.since)
         self.since = now
         mean = sum(losses) / len(losses)
-        if self.accelerator.is_main_process:
-            row = (
-                step + 1,
-                repr(mean),
-                self.config.rate(step),
-                round(speed, 1),
-                round(self.before + now - self.started, 1),
-            )
-            with open(self.folder / "log.csv", "a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(row)
+        if self.record:
+            row = {
+                "loss": mean,
+                "lr": self.config.rate(step),
+                "images_per_second": round(speed, 1),
+                "seconds": round(self.before + now - self.started, 1),
+            }
+            self.record.add("log", step + 1, row)
         return f"loss {mean:.4f}, {speed:.0f} images/s"
 
-    def save(self, step: int, keep: int, on_save: Callable[[int, nn.Module], None] | None) -> None:
-        """Write the state, delete the oldest, and hand the averaged network over."""
-        if not self.accelerator.is_main_process:
+    def save(self, step: int, keep: int, look: Callable[[Trained], Glance] | None) -> None:
+        """Write the state, delete the oldest, and look at what the averaged network draws."""
+        if not self.record:
             return
         try:
             write_state(self.folder, step, self.config, self.images, self.net, self.average, self.adam)
@@ -255,8 +263,10 @@ class _Run:
                 f"goes on from {path or 'the beginning'}"
             ) from error
         prune(self.folder, keep)
-        if on_save is not None:
-            on_save(step, self.average.model)
+        if look is not None:
+            measures, sheet = look(Trained(self.average.model, self.config, Format.of(self.images)))
+            self.record.add("metrics", step, measures)
+            self.record.sheet(step, sheet)
         self.since = time.monotonic()
 
     def bar(self) -> tqdm:
@@ -279,18 +289,6 @@ def _resume(
     if path is not None:
         accelerator.print(f"going on from {path}")
     return done
-
-
-def _continue_log(folder: Path, done: int) -> float:
-    """Drop the rows of steps that will be done again; return the seconds that the rest took."""
-    path = folder / "log.csv"
-    rows: list[dict[str, str]] = []
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["seconds"] and int(row["step"]) <= done]
-    lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in rows)]
-    replace_file(path, ("\r\n".join(lines) + "\r\n").encode())
-    return float(rows[-1]["seconds"]) if rows else 0.0
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def seeded(seed: int) -> torch.Generator:
 
 @pytest.fixture(scope="module")
 def reader() -> Classifier:
-    return evaluate.train_classifier(load("digits"), epochs=8, mirror=False)
+    return evaluate.train_classifier(load("digits"), epochs=8)
 
 
 def test_the_classifier_reads_digits_that_it_has_not_seen(reader: Classifier) -> None:
@@ -28,7 +28,7 @@ def test_the_classifier_reads_digits_that_it_has_not_seen(reader: Classifier) ->
 
 
 def test_the_classifier_is_the_same_for_the_same_seed() -> None:
-    a, b, c = (evaluate.train_classifier(load("digits"), epochs=1, seed=s, mirror=True) for s in (0, 0, 1))
+    a, b, c = (evaluate.train_classifier(load("digits"), epochs=1, seed=s) for s in (0, 0, 1))
     same = [torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)]
     assert all(same)
     assert not torch.equal(a.last.weight, c.last.weight)

@@ -184,14 +184,14 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path: Path, changes: list[str
     whole = training.train(config, tmp_path / "whole", save_every=5)
     stops = []
 
-    def stop(step: int, net: torch.nn.Module) -> None:
-        stops.append(step)
+    def stop(trained: checkpoints.Trained) -> training.Glance:
+        stops.append(trained)
         raise RuntimeError("stopped")
 
     for _ in range(2):
         with pytest.raises(RuntimeError, match="stopped"):
-            training.train(config, tmp_path / "cut", save_every=5, on_save=stop)
-    assert stops == [5, 10]
+            training.train(config, tmp_path / "cut", save_every=5, look=stop)
+    assert len(stops) == 2
     assert same(training.train(config, tmp_path / "cut", save_every=5), whole)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 

@@ -114,7 +114,7 @@ def evaluate(
     guidance: Annotated[float, typer.Option(help="0: no class, 1: the class, more: guided.")] = 1.0,
     sampler: Annotated[str, typer.Option(help="adams, dpmpp, heun or ddim.")] = "adams",
     seed: Annotated[int, typer.Option(help="Decides the samples and all that is drawn.")] = 0,
-    bits: Annotated[int, typer.Option(help="Bits a dimension of so many test images; 0: none.")] = 64,
+    bits: Annotated[int, typer.Option(help="Bits a dimension of so many test images; 0: none.")] = 32,
     output: Annotated[Path | None, typer.Option(help="Write the measures here, as JSON.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="Write samples above the nearest training images here.")] = None,
 ) -> None:

@@ -15,7 +15,7 @@ from ..nets.classifier import Classifier
 from ..paths import Path as NoisePath
 from ..predict import Denoiser
 from ..rng import derived_seed
-from ..samplers import angle_ts
+from ..samplers import angle_ts, logsnr_ts
 from .checkpoints import Trained
 from .data import Images, as_float, load
 from .evaluate import nearest, quality, train_classifier
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["bits", "copies", "evaluate", "reader_of"]
 
 PROBE, NOISE, SPREAD = range(3)  # what a seed is for
+CHAIN = 1000  # steps of the bound
 
 
 def evaluate(
@@ -39,7 +40,7 @@ def evaluate(
     guidance: float = 1.0,
     sampler: str = "adams",
     seed: int = 0,
-    bits_of: int = 64,
+    bits_of: int = 32,
     pairs: Path | None = None,
 ) -> dict[str, Any]:
     """Measure n samples of a model, of all classes in turn, against the test images of its data.
@@ -79,7 +80,7 @@ def copies(pixels: Tensor, train: Images) -> Image:
 
 
 def bits(trained: Trained, images: Images, n: int, *, seed: int = 0) -> dict[str, float]:
-    """Return bits a dimension of the first n images, by the probability-flow ODE and by the variational bound.
+    """Return bits a dimension of the first n images, by the ODE and by the variational bound of 1,000 steps.
 
     Both are upper bounds of the bits of the images, which are spread over their bins and come with their classes; each
     has its standard error over images. The ODE takes Hutchinson's estimate with random signs, and both start from
@@ -96,11 +97,11 @@ def bits(trained: Trained, images: Images, n: int, *, seed: int = 0) -> dict[str
     x0 = dequantise(as_float(some.pixels[:n], form.levels), form.levels, generator=_generator(seed, SPREAD))
     probe = torch.randint(0, 2, x0.shape, generator=_generator(seed, PROBE)).to(x0) * 2 - 1
     prior = partial(_log_prior, std=_noisy_std(path, config.sigma_data))
-    flow_ts = _rising_ts(path, 8, 0.08 / form.levels)
+    flow_ts = angle_ts(path, 8, middle=0.3, t_min=_time(path, 0.08 / form.levels)).flip(0)
     log_p = ode_log_prob(den, path, x0, flow_ts, prior=prior, probe=probe, data_std=config.sigma_data)
+    chain_ts = logsnr_ts(path, CHAIN, t_max=_time(path, 20.0), t_min=_time(path, 0.5 / form.levels)).flip(0)
     with torch.no_grad():
-        bound_ts = _rising_ts(path, 200, 0.5 / form.levels).to(x0.dtype)
-        bound = vlb(den, path, x0, bound_ts, generator=_generator(seed, NOISE))
+        bound = vlb(den, path, x0, chain_ts.to(x0.dtype), generator=_generator(seed, NOISE))
     out: dict[str, float] = {}
     for name, nats in (("ode_bits", -log_p), ("bound_bits", bound)):
         each = bits_per_dim(nats, form.shape, levels=form.levels)
@@ -108,11 +109,11 @@ def bits(trained: Trained, images: Images, n: int, *, seed: int = 0) -> dict[str
     return out
 
 
-def _rising_ts(path: NoisePath, n: int, cleanest: float) -> Tensor:
-    """n steps from the level sigma/alpha = cleanest, or the path's cleanest, to the noisy end."""
-    least = 1.01 * (-path.lam(0.0)).exp().item()
-    t_min = path.t_of(-torch.tensor(max(cleanest, least), dtype=torch.float64).log()).item()
-    return angle_ts(path, n, middle=0.3, t_min=t_min).flip(0)
+def _time(path: NoisePath, ratio: float) -> float:
+    """The time where sigma/alpha has this value, or the nearest one that the path reaches."""
+    least, most = (-path.lam(0.0)).exp().item(), (-path.lam(1.0)).exp().item()
+    inside = torch.tensor(min(max(ratio, 1.01 * least), most), dtype=torch.float64)
+    return min(path.t_of(-inside.log()).item(), 1.0)
 
 
 def _noisy_std(path: NoisePath, data_std: float) -> float:

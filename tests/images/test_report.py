@@ -27,19 +27,20 @@ def seeded(seed: int) -> torch.Generator:
 
 def test_bits_of_a_gaussian(gaussian: Trained) -> None:
     """Data N(m_k, .2^2): the density of each dequantised image is known, and the bound lies above it."""
-    labels = torch.arange(60) % 3
+    labels = torch.arange(600) % 3
     m = ((labels - 1) / 2)[:, None, None, None]
-    pixels = as_levels((m + 0.2 * torch.randn(60, 1, 4, 4, generator=seeded(0))).clamp(-1, 1))
-    found = report.bits(gaussian, Images(pixels, labels, ("a", "b", "c")), 60, seed=5)
+    pixels = as_levels((m + 0.2 * torch.randn(600, 1, 4, 4, generator=seeded(0))).clamp(-1, 1))
+    found = report.bits(gaussian, Images(pixels, labels, ("a", "b", "c")), 600, seed=5)
     spread = dequantise(as_float(pixels), 256, generator=seeded(derived_seed(5, report.SPREAD))).double()
     nats = 0.5 * ((spread - m) / 0.2).square().flatten(1).sum(1) + 16 * math.log(0.2 * math.sqrt(2 * math.pi))
     exact = bits_per_dim(nats, (1, 4, 4), levels=256)
     assert found["ode_bits"] == pytest.approx(exact.mean().item(), abs=2e-3)
-    assert found["ode_bits_error"] == pytest.approx(exact.std().item() / math.sqrt(60), rel=0.02)
-    assert 0 < found["bound_bits"] - exact.mean().item() < 0.15
+    assert found["ode_bits_error"] == pytest.approx(exact.std().item() / math.sqrt(600), rel=0.02)
+    # 1,000 steps cost about .07 bits; the standard error is .011, most of it from the last step
+    assert 0 < found["bound_bits"] - exact.mean().item() < 0.14
     without = replace(gaussian.config.network, classes=0)
     blind = gaussian._replace(config=replace(gaussian.config, network=without))
-    assert report.bits(blind, Images(pixels, labels), 60, seed=5)["ode_bits"] > found["ode_bits"] + 1
+    assert report.bits(blind, Images(pixels, labels), 600, seed=5)["ode_bits"] > found["ode_bits"] + 1
 
 
 def test_copies_stand_below_their_samples() -> None:

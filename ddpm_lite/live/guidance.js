@@ -26,7 +26,7 @@ function guided(everyone, given, path, w) {
 function ends(law, w, { laws, starts, steps, loudest, quietest }) {
   const path = EDM(loudest);
   const den = guided(...lawsOf(laws, law), path, w);
-  const ts = karrasTs(path, steps, { sigmaMax: loudest, sigmaMin: quietest }).map((t) => Math.min(1, t));
+  const ts = karrasTs(path, steps, { sigmaMax: loudest, sigmaMin: quietest });
   const states = Array.from(adams(den, path, Float64Array.from(starts), ts));
   return states[states.length - 1];
 }

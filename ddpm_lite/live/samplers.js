@@ -157,7 +157,7 @@ export function linearTs(n, tMax = 1, tMin = 0) {
 export function karrasTs(path, n, { sigmaMax = 80, sigmaMin = 0.002, rho = 7 } = {}) {
   const [most, least] = [sigmaMax ** (1 / rho), sigmaMin ** (1 / rho)];
   return Float64Array.from({ length: n + 1 }, (_, i) =>
-    i === n ? 0 : path.tOf(-rho * Math.log(most + (i / Math.max(1, n - 1)) * (least - most))));
+    i === n ? 0 : Math.min(1, path.tOf(-rho * Math.log(most + (i / Math.max(1, n - 1)) * (least - most)))));
 }
 
 // n steps graded at both ends in the angle psi = atan((sigma/alpha)/middle):

@@ -341,6 +341,20 @@ def test_dpm_solver_and_edms_grid() -> None:
             same(flow, torch.stack(list(dl.dpmpp_2m(DATA.denoiser(path), path, X, each))), case=setting)
 
 
+@needs_node
+def test_edms_grid_stays_inside_the_path() -> None:
+    """Round-off in the power must not lead above t = 1, where a path is not defined."""
+    script = """
+      const { EDM } = await load("paths");
+      const { karrasTs } = await load("samplers");
+      return inputs.tops.map((top) => karrasTs(EDM(top), 9, { sigmaMax: top, sigmaMin: 0.01 }));
+    """
+    tops = [10.0, 20.0, 80.0, 100.0, 300.0, 1000.0]
+    for top, levels in zip(tops, ask(script, tops=tops), strict=True):
+        assert max(levels) <= 1, top
+        same(levels, dl.karras_ts(dl.EDM(sigma_max=top), 9, sigma_max=top, sigma_min=0.01), case=top)
+
+
 # --- mcmc.js
 
 

@@ -16,7 +16,7 @@ from .checkpoints import CheckpointError, Trained, last_good, load_model
 
 __all__ = ["NAMES", "card", "load", "load_classifier", "load_reference", "open_model"]
 
-NAMES = ("digits", "fashion")
+NAMES = ("digits",)
 FOLDER = Path(__file__).parent / "shipped"
 SUMS = "SHA256SUMS"
 

@@ -72,4 +72,4 @@ def test_the_command_prints_and_writes_the_measures(tmp_path: Path) -> None:
         assert picture.size == (10 * 58 + 2, 4 * 58 + 2)
     refused = subprocess.run([*order[:4], "nothing", "--n", "5"], capture_output=True, text=True)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "there is no model nothing: use digits, fashion, a state or the folder of a run" in refused.stderr
+    assert "there is no model nothing: use digits, a state or the folder of a run" in refused.stderr

@@ -49,7 +49,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.unlink()
     with pytest.raises(CheckpointError, match=r"\(missing\): install the package again"):
         shipped.load("digits")
-    with pytest.raises(ValueError, match="no shipped model 'mnist': use digits or fashion"):
+    with pytest.raises(ValueError, match="no shipped model 'mnist': use digits"):
         shipped.card("mnist")
 
 
@@ -86,10 +86,6 @@ def test_digits_are_as_good_as_the_card_says() -> None:
     check_against_data("digits", 297)
 
 
-def test_clothes_are_as_good_as_the_card_says(data: Path) -> None:
-    check_against_data("fashion", 400)
-
-
 def check_reference(name: str) -> None:
     mean, covariance = shipped.load_reference(name)
     test = load(name, split="test")
@@ -102,7 +98,3 @@ def check_reference(name: str) -> None:
 
 def test_the_reference_of_digits() -> None:
     check_reference("digits")
-
-
-def test_the_reference_of_clothes(data: Path) -> None:
-    check_reference("fashion")

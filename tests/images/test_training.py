@@ -62,6 +62,7 @@ def command(folder: Path, *changes: str, steps: int = 12) -> list[str]:
         str(steps),
         "--output",
         str(folder),
+        "--no-watch",
         *options,
     ]
 

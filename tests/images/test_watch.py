@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,14 @@ def test_a_run_writes_what_the_look_sees(tmp_path: Path) -> None:
     assert float(rows[1]["test_loss"]) == watch.held_out_loss(load_model(last), load("digits", split="test"))
     with Image.open(tmp_path / "samples" / "step_00000004.png") as picture:
         assert picture.tobytes() == seen[1].sheet.tobytes()
+
+
+def test_the_command_looks_at_every_state(tmp_path: Path) -> None:
+    order = [sys.executable, "-m", "ddpm_lite", "train", "digits", "--steps", "4", "--save-every", "2"]
+    done = subprocess.run([*order, "--set", "network.width=8", "--output", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["step_00000002.png", "step_00000004.png"]
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:

@@ -188,7 +188,8 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         done = _resume(config, folder, accelerator, net, average, adam)
         model = accelerator.prepare(torch.compile(net) if config.compile else net).train()
-        record = Record(folder, done) if accelerator.is_main_process else None
+        with _disk(folder):
+            record = Record(folder, done) if accelerator.is_main_process else None
         before = record.seconds() if record else 0.0
         return cls(config, folder, accelerator, images, model, net, average, adam, done, record, before)
 
@@ -247,26 +248,22 @@ class _Run:
                 "images_per_second": round(speed, 1),
                 "seconds": round(self.before + now - self.started, 1),
             }
-            self.record.add("log", step + 1, row)
+            with _disk(self.folder):
+                self.record.add("log", step + 1, row)
         return f"loss {mean:.4f}, {speed:.0f} images/s"
 
     def save(self, step: int, keep: int, look: Callable[[Trained], Glance] | None) -> None:
         """Write the state, delete the oldest, and look at what the averaged network draws."""
         if not self.record:
             return
-        try:
+        with _disk(self.folder):
             write_state(self.folder, step, self.config, self.images, self.net, self.average, self.adam)
-        except OSError as error:
-            path, _ = last_good(self.folder)
-            raise OSError(
-                f"the state after step {step} could not be written ({error}): make room, then repeat the command. It "
-                f"goes on from {path or 'the beginning'}"
-            ) from error
         prune(self.folder, keep)
         if look is not None:
             measures, sheet = look(Trained(self.average.model, self.config, Format.of(self.images)))
-            self.record.add("metrics", step, measures)
-            self.record.sheet(step, sheet)
+            with _disk(self.folder):
+                self.record.add("metrics", step, measures)
+                self.record.sheet(step, sheet)
         self.since = time.monotonic()
 
     def bar(self) -> tqdm:
@@ -308,6 +305,19 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Say what to do where a file of the run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        path, _ = last_good(folder)
+        raise OSError(
+            f"a file of the run in {folder} could not be written ({error}): make room, then repeat the command. "
+            f"It goes on from {path or 'the beginning'}"
+        ) from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ TITLES = {
     "quality": "Quality of samples on toy data",
     "likelihood": "Likelihood",
     "memory": "Memory",
+    "unet": "The U-Net on a CPU",
     "traces": "Score matching: cost against dimensions",
     "speed": "Small costs",
     "figures": "Live figures",
@@ -50,9 +51,15 @@ def section(title: str, part: dict[str, Any]) -> str:
 
 def row(entry: dict[str, Any]) -> str:
     value, target = entry["value"], entry["target"]
-    verdict = "" if target is None else "reached" if value <= target else "**not reached**"
+    verdict = "" if target is None else "reached" if reached(entry) else "**not reached**"
     shown = "" if target is None else number(target)
     return f"| {entry['name']} | {number(value)} {entry.get('unit', '')} | {shown} | {verdict} |"
+
+
+def reached(entry: dict[str, Any]) -> bool:
+    """A target is a bound from above, or from below where the entry says "at_least"."""
+    value, target = entry["value"], entry["target"]
+    return value >= target if entry.get("at_least") else value <= target
 
 
 def number(value: float) -> str:

@@ -32,6 +32,7 @@ import speed
 import torch
 import traces
 import training
+import unet
 
 RESULT = Path(__file__).with_name("results.json")
 PEERS = ("diffusers", "flow-matching", "torchcfm", "k-diffusion")
@@ -51,6 +52,7 @@ def sections(seed: int, mixtures: int) -> dict[str, Callable[[], dict[str, Any]]
         "quality": quality.rows,
         "likelihood": likelihood.rows,
         "memory": memory.rows,
+        "unet": unet.rows,
         "traces": traces.rows,
         "figures": figures.rows,
         "grading": grading.rows,
@@ -84,7 +86,7 @@ def installed(name: str) -> str | None:
 
 def line(row: dict[str, Any]) -> str:
     target = row["target"]
-    verdict = "" if target is None else f"target {target:<8g} {'reached' if row['value'] <= target else 'NOT REACHED'}"
+    verdict = "" if target is None else f"target {target:<8g} {'reached' if report.reached(row) else 'NOT REACHED'}"
     return f"{row['name']:<72} {row['value']:10.4g} {row.get('unit', ''):<14} {verdict}"
 
 

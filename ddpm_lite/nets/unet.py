@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
+from torch.nn.functional import interpolate, linear, scaled_dot_product_attention, silu
 
 from .embed import ClassEmbedding, Sinusoidal, check_time
 
@@ -160,10 +160,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
-        q, k, v = qkv.transpose(3, 4).unbind(1)  # (B, heads, H W, C / heads)
-        mixed = scaled_dot_product_attention(q, k, v)
-        return x + self.projection(mixed.transpose(2, 3).reshape(b, c, h, w))
+        tokens = _pixelwise(self.qkv, self.norm(x).flatten(2).mT)  # (B, H W, 3 C)
+        q, k, v = tokens.reshape(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
+        return x + _pixelwise(self.projection, mixed).mT.reshape(b, c, h, w)
+
+
+def _pixelwise(layer: nn.Conv2d, tokens: Tensor) -> Tensor:
+    """A 1x1 convolution on the list of pixels, (B, H W, C_in) -> (B, H W, C_out): the layout that attention needs."""
+    return linear(tokens, layer.weight.flatten(1), layer.bias)
 
 
 def _blocks(config: UNetConfig, level: int, inputs: list[int], width: int) -> nn.ModuleList:

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from ddpm_lite.nets import MLP, DiT, DiTConfig, MLPConfig, UNet, UNetConfig
+from ddpm_lite.paths import EDM
+from ddpm_lite.predict import Preconditioned
 
 
 def mlp(**sizes):
@@ -131,13 +133,57 @@ def test_bad_inputs(make, shape):
             net(wrong, t)
 
 
+def compiled(net):
+    """The network behind a compiler that only traces, and the graphs that it was given; a graph break is an error."""
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    return torch.compile(net, backend=backend, fullgraph=True), graphs
+
+
 @ALL
 def test_compiles_as_one_graph(make, shape):
     net = awake(make())
     x, t, cond = inputs(shape)
-    torch.compiler.reset()
-    whole = torch.compile(net, backend="eager", fullgraph=True)  # a graph break is an error
-    assert torch.equal(whole(x, t, cond), net(x, t, cond))
+    whole, graphs = compiled(net)
+    for times in (t, t.flip(0), t.square()):  # other times need no other graph
+        assert torch.equal(whole(x, times, cond), net(x, times, cond))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("make", [unet, dit])
+def test_compiles_as_one_graph_without_classes(make):
+    net = awake(make(classes=0))
+    x, t, _ = inputs((6, 1, 8, 8))
+    whole, graphs = compiled(net)
+    for times in (t, t.flip(0)):
+        assert torch.equal(whole(x, times), net(x, times))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("make", [unet, dit])
+def test_compiles_as_one_graph_when_preconditioned(make):
+    net = Preconditioned(awake(make()), EDM(), 0.7)
+    x, t, cond = inputs((6, 1, 8, 8))
+    t = 0.1 + 0.8 * t
+    whole, graphs = compiled(net)
+    for times in (t, t.flip(0)):
+        assert torch.equal(whole(x, times, cond), net(x, times, cond))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("make", [unet, dit])
+def test_a_second_graph_serves_every_other_batch_size(make):
+    net = awake(make(classes=0))
+    x, t, _ = inputs((6, 1, 8, 8))
+    whole, graphs = compiled(net)
+    for n in (6, 5, 4, 3):
+        assert torch.equal(whole(x[:n], t[:n]), net(x[:n], t[:n]))
+    assert len(graphs) == 2
 
 
 def test_mlp_parameter_count():

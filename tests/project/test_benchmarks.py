@@ -12,9 +12,11 @@ import report
 import solver_peers
 import solvers
 import torch
+import unet
 from worlds import exact_flow
 
 import ddpm_lite as dl
+from ddpm_lite.nets.unet import Attention
 
 RESULTS = Path(solvers.__file__).with_name("results.json")
 
@@ -61,6 +63,25 @@ def test_a_missed_target_is_shown_as_missed():
     assert shares["a, of the best peer's error, geometric mean"]["value"] == pytest.approx(2)
     assert shares["points, of the best peer's error, worst count"]["target"] is None
     assert all("**not reached**" in report.row(row) for row in rows if row["target"] is not None)
+
+
+def test_a_target_from_below_is_reached_from_above():
+    entry = {"name": "x", "value": 0.8, "target": 0.75, "at_least": True}
+    assert "| reached |" in report.row(entry)
+    assert "**not reached**" in report.row(entry | {"value": 0.7})
+    assert "**not reached**" in report.row(entry | {"at_least": False})
+
+
+def test_operations_of_a_convolution_and_of_attention():
+    """By hand: two operations a product; forward once, the backward pass one product for each input."""
+    pixels, c = unet.BATCH * 8 * 8, 32
+    kernel = unet.operations(unet.convolution(c, 8, torch.channels_last))
+    near_edge = pixels * 9  # the count takes the zeros around an image as pixels
+    assert kernel == 3 * 2 * near_edge * c * c
+    layer = Attention(c)  # one head: q k^T and P v have 64 products for each pixel and channel
+    x = torch.randn(unet.BATCH, c, 8, 8, requires_grad=True)
+    maps, products = 2 * pixels * c * 4 * c, 2 * 2 * pixels * 64 * c
+    assert unet.operations(lambda: layer(x).sum().backward()) == 3 * (maps + products)
 
 
 def test_the_shown_tables_are_those_of_the_saved_results(tmp_path, monkeypatch):

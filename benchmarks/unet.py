@@ -1,11 +1,11 @@
 """The U-Net on a CPU: how near it comes to the speed of its convolutions, and the memory it takes.
 
 The measure of speed is the best 3x3 convolution, forward and backward, over four widths, two resolutions and two
-layouts of memory. A network's floating-point operations are counted, those of its attention too; its share is their rate
-over that of the convolution, forward, mean square and backward. Batches of 32 images of 1x28x28, one thread, processor
-time, each the best of several rounds in turn. Memory is what a process of three steps of Adam holds at its highest,
-beyond what it held before it made the network. Our networks are in the layout that `ddpm-lite train` uses; diffusers'
-UNet2DModel is in both, and the better one counts.
+layouts of memory. A network's floating-point operations are counted, those of its attention too; its share is their
+rate over that of the convolution, forward, mean square and backward. Batches of 32 images of 1x28x28, one thread,
+processor time, each the best of several rounds in turn. Memory is what a process of three steps of Adam holds at its
+highest, beyond what it held before it made the network. Our networks are in the layout that `ddpm-lite train` uses;
+diffusers' UNet2DModel is in both, and the better one counts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,15 @@ Work = Callable[[], object]
 Make = Callable[[], nn.Module]
 
 
-def ours(width: int, multipliers: tuple[int, ...]) -> nn.Module:
+def ours(width: int, multipliers: tuple[int, ...], channels: int = 1) -> nn.Module:
     """A U-Net with attention at its coarsest level."""
-    return UNet(UNetConfig(width=width, multipliers=multipliers, attention=(len(multipliers) - 1,)))
+    return UNet(UNetConfig(channels, width, multipliers, attention=(len(multipliers) - 1,)))
 
 
 class Diffusers(nn.Module):
-    """UNet2DModel with the widths of the U-Net of width 64 and levels 1 2 2, attention at the coarsest too."""
+    """UNet2DModel with the widths of a U-Net with levels 1 2 2, attention at the coarsest too."""
 
-    def __init__(self, channels: int = 1, size: int = SIZE) -> None:
+    def __init__(self, width: int, channels: int = 1, size: int = SIZE) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
@@ -51,11 +52,12 @@ class Diffusers(nn.Module):
             sample_size=size,
             in_channels=channels,
             out_channels=channels,
-            block_out_channels=(64, 128, 128),
+            block_out_channels=(width, 2 * width, 2 * width),
             layers_per_block=1,
             down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-            attention_head_dim=32,
+            attention_head_dim=min(32, 2 * width),
+            norm_num_groups=min(32, width),
         )
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ NETWORKS: dict[str, tuple[Make, bool]] = {
     "U-Net, width 32, levels 1 2": (partial(ours, 32, (1, 2)), False),
     "U-Net, width 64, levels 1 2 2": (partial(ours, 64, (1, 2, 2)), True),
     "U-Net, width 128, levels 1 2 2": (partial(ours, 128, (1, 2, 2)), True),
-    "diffusers, width 64, levels 1 2 2": (Diffusers, False),
+    "diffusers, width 64, levels 1 2 2": (partial(Diffusers, 64), False),
 }
 
 
@@ -76,7 +78,7 @@ def rows() -> list[dict[str, Any]]:
     """The best convolution's rate, then each network's share of it and its memory."""
     convolutions = [convolution(c, s, layout) for c in WIDTHS for s in (SIZE, SIZE // 2) for layout in LAYOUTS]
     passes = {name: network_passes(name) for name in NETWORKS if find_spec("diffusers") or "U-Net" in name}
-    rate = rates([*convolutions, *sum(passes.values(), [])])
+    rate = rates([*convolutions, *chain(*passes.values())])
     best = max(rate[work] for work in convolutions)
     found = [row("best 3x3 convolution, forward and backward", best / 1e9, None, "GFLOP/s")]
     for name, works in passes.items():

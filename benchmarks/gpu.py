@@ -6,7 +6,7 @@ a processor too: that proves the script, and its numbers mean nothing.
 A step is forward under bf16 autocast, mean square, backward and fused Adam, on fixed tensors. It is run as it is
 ("eager"), as one CUDA graph ("graph"), with torch.compile, and with torch.compile's own graphs. The peak is the rate of
 the best bf16 matrix product in this run; the data sheet's, for dense matrices, stands beside it where it is known. Then
-`ddpm-lite train` and `ddpm-lite evaluate` run as a user runs them.
+`ddpm-lite train` and `ddpm-lite evaluate` run as a user runs them, on the files that `ddpm-lite data fashion` finds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import gc
 import json
 import statistics
 import subprocess
@@ -53,8 +54,8 @@ class Sizes:
     width: int
     transformer: DiTConfig
     preset: bool  # also the network of the preset cifar10
-    train: tuple[str, ...]
-    evaluate: tuple[str, ...]
+    train: str
+    evaluate: str
 
 
 FULL = Sizes(
@@ -66,11 +67,9 @@ FULL = Sizes(
     width=128,
     transformer=DiTConfig(width=384, depth=12, heads=6),
     preset=True,
-    train=tuple(
-        "fashion --steps 20000 --set batch=512 --set bf16=true --set compile=true --save-every 5000 "
-        "--set network.width=64 --set network.multipliers=[1,2,2]".split()
-    ),
-    evaluate=("--n", "10000", "--bits", "64"),
+    train="fashion --steps 20000 --set batch=512 --set bf16=true --set compile=true --save-every 5000"
+    " --set network.width=64 --set network.multipliers=[1,2,2]",
+    evaluate="--n 10000 --bits 64",
 )
 SMOKE = Sizes(
     batch=2,
@@ -81,8 +80,8 @@ SMOKE = Sizes(
     width=8,
     transformer=DiTConfig(width=16, depth=1, heads=2),
     preset=False,
-    train=tuple("digits --steps 1 --set batch=2 --set network.width=8 --set bf16=true --no-watch".split()),
-    evaluate=("--n", "20", "--steps", "1", "--bits", "0"),
+    train="digits --steps 1 --set batch=2 --set network.width=8 --set bf16=true --no-watch",
+    evaluate="--n 20 --steps 1 --bits 0",
 )
 
 
@@ -196,7 +195,7 @@ def variants(device: str) -> tuple[str, ...]:
 
 def prepared(variant: str, net: nn.Module, batch: tuple[Tensor, Tensor]) -> Work:
     """The training step of a network in the layout of `ddpm-lite train`, in one of the variants."""
-    torch.compiler.reset()
+    release()
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not variant.startswith("compile"):
         step = training_step(net, net, *batch)
@@ -204,6 +203,14 @@ def prepared(variant: str, net: nn.Module, batch: tuple[Tensor, Tensor]) -> Work
     how: dict[str, str] = {"mode": "reduce-overhead"} if "graphs" in variant else {}
     backend = "inductor" if batch[0].is_cuda else "eager"  # a processor would need a C++ compiler
     return training_step(torch.compile(net, backend=backend, **how), net, *batch)  # type: ignore[call-overload]
+
+
+def release() -> None:
+    """Forget what was compiled, and give the GPU's memory back for others to use."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def batch_of(n: int, channels: int, size: int, device: str) -> tuple[Tensor, Tensor]:
@@ -240,10 +247,11 @@ def graphed(step: Work) -> Work:
 
 def trained(sizes: Sizes, folder: Path) -> dict[str, Any]:
     """Train and evaluate by the command line; the commands, the speed that the log states, and the measures."""
+    release()
     measures = folder / "measures.json"
     commands = [
-        ["ddpm_lite", "train", *sizes.train, "--output", str(folder)],
-        ["ddpm_lite", "evaluate", str(folder), *sizes.evaluate, "--output", str(measures)],
+        ["ddpm_lite", "train", *sizes.train.split(), "--output", str(folder)],
+        ["ddpm_lite", "evaluate", str(folder), *sizes.evaluate.split(), "--output", str(measures)],
     ]
     for command in commands:
         subprocess.run([sys.executable, "-m", *command], check=True)

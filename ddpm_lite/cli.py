@@ -26,6 +26,7 @@ Answers = Annotated[
     Path | None, typer.Option(help="A private folder of checks and answers, which win over the public.")
 ]
 Model = Annotated[str, typer.Argument(help="digits or fashion (shipped), a state that train wrote, or a run's folder.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or another; without: the first accelerator, else the CPU.")]
 SOURCE = Path("book/exercises")
 SAMPLES = Path("samples.png")
 MOST_NAMED = 10  # files in one line
@@ -97,13 +98,13 @@ def sample(
     sampler: Annotated[str, typer.Option(help="adams, dpmpp, heun or ddim.")] = "adams",
     seed: Annotated[int, typer.Option(help="Image i depends on the seed and i, on nothing else.")] = 0,
     batch: Annotated[int, typer.Option(help="Images at a time: decides the memory, not the images.")] = 64,
+    device: Device = None,
 ) -> None:
     """Draw images from a trained network."""
     from .images.sampling import write
 
-    typer.echo(
-        write(output, model, n, labels=label, steps=steps, guidance=guidance, sampler=sampler, seed=seed, batch=batch)
-    )
+    options: dict[str, Any] = {"steps": steps, "guidance": guidance, "sampler": sampler, "seed": seed}
+    typer.echo(write(output, model, n, labels=label, batch=batch, device=device or accelerator(), **options))
 
 
 @app.command()
@@ -117,12 +118,14 @@ def evaluate(
     bits: Annotated[int, typer.Option(help="Bits a dimension of so many test images; 0: none.")] = 32,
     output: Annotated[Path | None, typer.Option(help="Write the measures here, as JSON.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="Write samples above the nearest training images here.")] = None,
+    device: Device = None,
 ) -> None:
     """Measure a trained network: Frechet distance and its floor, precision, recall, copies, bits a dimension."""
     from .images.report import evaluate as measure
 
     options: dict[str, Any] = {"steps": steps, "guidance": guidance, "sampler": sampler, "seed": seed}
-    text = json.dumps(measure(model, n=n, bits_of=bits, pairs=pairs, **options), indent=2)
+    found = measure(model, n=n, bits_of=bits, pairs=pairs, device=device or accelerator(), **options)
+    text = json.dumps(found, indent=2)
     typer.echo(text)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
@@ -223,6 +226,14 @@ def new(
 
     for path in write_template(name, source, answers):
         typer.echo(path)
+
+
+def accelerator() -> str:
+    """Return the type of the machine's accelerator, else "cpu"."""
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else found.type
 
 
 def make_room(csv: Path | None, feedback: Path | None) -> None:

@@ -42,6 +42,7 @@ def evaluate(
     seed: int = 0,
     bits_of: int = 32,
     pairs: Path | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Measure n samples of a model, of all classes in turn, against the test images of its data.
 
@@ -52,7 +53,7 @@ def evaluate(
 
     Book: ch. 17
     """
-    trained = open_model(model)
+    trained = open_model(model, device=device)
     train, test = (load(trained.config.data, split=split) for split in ("train", "test"))
     classes = trained.config.network.classes
     labels = torch.arange(n) % classes if classes else None

@@ -151,7 +151,14 @@ def movie(file: str | os.PathLike[str], trained: Trained, numbers: range, *, ste
 
 
 def write(
-    file: Path, model: str | Path, n: int, *, labels: list[int] | None = None, batch: int = 64, **options: Any
+    file: Path,
+    model: str | Path,
+    n: int,
+    *,
+    labels: list[int] | None = None,
+    batch: int = 64,
+    device: str = "cpu",
+    **options: Any,
 ) -> Path:
     """Draw n images and write them by the ending of the file: a sheet, a movie, or pixels with their labels.
 
@@ -160,7 +167,7 @@ def write(
     """
     if file.suffix not in (".png", ".gif", ".npz") or n < 1:
         raise ValueError(f"give n >= 1 and a file .png, .gif or .npz; got n={n}, {file}")
-    trained = open_model(model)
+    trained = open_model(model, device=device)
     chosen = torch.tensor(labels) if labels else torch.arange(trained.config.network.classes)
     cond = chosen[torch.arange(n) % len(chosen)] if len(chosen) else None
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -21,22 +21,25 @@ FOLDER = Path(__file__).parent / "shipped"
 SUMS = "SHA256SUMS"
 
 
-def open_model(model: str | Path) -> Trained:
+def open_model(model: str | Path, *, device: str = "cpu") -> Trained:
     """Return a shipped model by its name, the model of a run's state, or of the last good state in a run's folder.
 
     Raises ValueError where there is none, CheckpointError for a damaged file.
     """
-    path = Path(model)
-    if str(model) in NAMES:
-        return load(str(model))
+    trained = load(str(model)) if str(model) in NAMES else load_model(_state(Path(model)))
+    return trained._replace(net=trained.net.to(device))
+
+
+def _state(path: Path) -> Path:
+    """The file itself, or the last good state of a folder."""
     if not path.exists():
-        raise ValueError(f"there is no model {model}: use {', '.join(NAMES)}, a state or the folder of a run")
+        raise ValueError(f"there is no model {path}: use {', '.join(NAMES)}, a state or the folder of a run")
     if not path.is_dir():
-        return load_model(path)
+        return path
     newest, damaged = last_good(path)
     if newest is None:
         raise ValueError(f"{path} holds no whole state of a run{': ' + damaged[0] if damaged else ''}")
-    return load_model(newest)
+    return newest
 
 
 def load(name: str) -> Trained:

@@ -104,7 +104,7 @@ def sample(
     from .images.sampling import write
 
     options: dict[str, Any] = {"steps": steps, "guidance": guidance, "sampler": sampler, "seed": seed}
-    typer.echo(write(output, model, n, labels=label, batch=batch, device=device or accelerator(), **options))
+    typer.echo(write(output, model, n, labels=label, batch=batch, device=place_for(device), **options))
 
 
 @app.command()
@@ -124,7 +124,7 @@ def evaluate(
     from .images.report import evaluate as measure
 
     options: dict[str, Any] = {"steps": steps, "guidance": guidance, "sampler": sampler, "seed": seed}
-    found = measure(model, n=n, bits_of=bits, pairs=pairs, device=device or accelerator(), **options)
+    found = measure(model, n=n, bits_of=bits, pairs=pairs, device=place_for(device), **options)
     text = json.dumps(found, indent=2)
     typer.echo(text)
     if output is not None:
@@ -228,12 +228,15 @@ def new(
         typer.echo(path)
 
 
-def accelerator() -> str:
-    """Return the type of the machine's accelerator, else "cpu"."""
+def place_for(device: str | None) -> str:
+    """Return the device that was asked for, else the machine's accelerator, else the CPU; ValueError where it is not."""
     import torch
 
     found = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if found is None else found.type
+    here = ["cpu"] if found is None else [found.type, "cpu"]
+    if device is not None and device.partition(":")[0] not in here:
+        raise ValueError(f"--device {device} is not on this machine: use {' or '.join(here)}")
+    return device or here[0]
 
 
 def make_room(csv: Path | None, feedback: Path | None) -> None:

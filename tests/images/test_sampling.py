@@ -116,3 +116,5 @@ def test_the_command_writes_pictures_and_pixels(tmp_path: Path) -> None:
     assert (refused.returncode, ".png, .gif or .npz" in refused.stderr) == (2, True)
     refused = typed(tmp_path, "--n", 2)
     assert (refused.returncode, "holds no whole state" in refused.stderr) == (2, True)
+    refused = typed(tmp_path / "run", "--n", 2, "--device", "abacus")
+    assert (refused.returncode, "--device abacus is not on this machine: use" in refused.stderr) == (2, True)

@@ -229,7 +229,7 @@ def new(
 
 
 def place_for(device: str | None) -> str:
-    """Return the device that was asked for, else the machine's accelerator, else the CPU; ValueError where it is not."""
+    """Return the device asked for, else the accelerator, else the CPU; ValueError where the machine lacks it."""
     import torch
 
     found = torch.accelerator.current_accelerator(check_available=True)

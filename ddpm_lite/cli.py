@@ -25,7 +25,7 @@ Source = Annotated[Path, typer.Option(help="The folder of the sets, NN_name.md."
 Answers = Annotated[
     Path | None, typer.Option(help="A private folder of checks and answers, which win over the public.")
 ]
-Model = Annotated[str, typer.Argument(help="digits or fashion (shipped), a state that train wrote, or a run's folder.")]
+Model = Annotated[str, typer.Argument(help="digits (shipped), a state that train wrote, or a run's folder.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or another; without: the first accelerator, else the CPU.")]
 SOURCE = Path("book/exercises")
 SAMPLES = Path("samples.png")

@@ -45,7 +45,7 @@ def _state(path: Path) -> Path:
 def load(name: str) -> Trained:
     """Return the class-conditional diffusion model that ships for a set of images.
 
-    name: "digits" (8 x 8) or "fashion" (28 x 28), classes 0 to 9, 10 for no class.
+    name: "digits" (8 x 8), classes 0 to 9, 10 for no class.
     Raises ValueError for another name, CheckpointError for a file that is missing or not the one that was shipped.
 
     Book: ch. 17

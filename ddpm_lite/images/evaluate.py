@@ -121,9 +121,10 @@ def quality(
 ) -> Quality:
     """Measure samples against test images; as many training images, drawn by the seed, give the floor.
 
-    pixels: (N, C, H, W) uint8; asked: (N,) the classes that were asked for, or None.
+    pixels: (N, C, H, W) uint8; asked: (N,) the classes that were asked for, which the training images of the floor then
+    have too, or None: chance would leave a larger distance.
     """
-    chosen = torch.randperm(len(train), generator=Generator().manual_seed(seed))[: len(pixels)]
+    chosen = _like(train, len(pixels), asked, Generator().manual_seed(seed))
     made, read = features(net, pixels, train.levels)
     real, _ = features(net, test.pixels, test.levels)
     base, _ = features(net, train.pixels[chosen], train.levels)
@@ -141,3 +142,12 @@ def quality(
         closest=near.min().item(),
         closest_test=near_test.min().item(),
     )
+
+
+def _like(train: Images, n: int, asked: Tensor | None, generator: Generator) -> Tensor:
+    """The numbers of n training images drawn without replacement, with as many of each class as were asked for."""
+    order = torch.randperm(len(train), generator=generator)
+    if asked is None or train.labels is None:
+        return order[:n]
+    labels = train.labels[order]
+    return torch.cat([order[labels == each][: int((asked == each).sum())] for each in asked.unique()])

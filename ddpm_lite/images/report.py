@@ -38,7 +38,7 @@ def evaluate(
     n: int = 2000,
     steps: int = 20,
     guidance: float = 1.0,
-    sampler: str = "adams",
+    sampler: str = "dpmpp",
     seed: int = 0,
     bits_of: int = 32,
     pairs: Path | None = None,

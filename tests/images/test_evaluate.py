@@ -92,12 +92,20 @@ def test_a_set_is_measured_beside_its_floor(reader: Classifier) -> None:
     assert abs(bad.as_asked - 0.1) < 5 * math.sqrt(0.09 / 297)  # five standard errors: false alarm 6e-7
     assert max(bad.precision, bad.recall) < 0.6 < 0.85 < min(copies.precision, copies.recall)
     assert narrow.recall < 0.3 < 0.8 < narrow.precision
-    assert copies.floor == pytest.approx(
-        frechet_distance(
-            evaluate.features(reader, train.pixels[torch.randperm(1500, generator=seeded(0))[:297]], 17)[0],
-            evaluate.features(reader, test.pixels, 17)[0],
-        )
+
+
+def test_the_floor_is_that_of_the_same_classes(reader: Classifier) -> None:
+    """Samples of all classes in turn: training images drawn by chance would have a larger distance."""
+    train, test = load("digits"), load("digits", split="test")
+    asked, pixels = torch.arange(100) % 10, test.pixels[:100]
+    by_chance, in_turn = (
+        [evaluate.quality(reader, pixels, which, train, test, seed=s).floor for s in range(5)]
+        for which in (None, asked)
     )
+    assert sum(in_turn) < 0.7 * sum(by_chance)
+    drawn = train.pixels[torch.randperm(1500, generator=seeded(2))[:100]]
+    real = evaluate.features(reader, test.pixels, 17)[0]
+    assert by_chance[2] == pytest.approx(frechet_distance(evaluate.features(reader, drawn, 17)[0], real))
 
 
 def test_images_without_classes_are_refused() -> None:

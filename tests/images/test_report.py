@@ -58,7 +58,7 @@ def test_the_report_is_made_of_its_parts() -> None:
     pixels = sampling.sample_images(trained, 200, labels=labels, seed=3, guidance=2.0)
     parts = evaluate.quality(reader, pixels, labels, train, test)._asdict()
     assert {name: found["measured"][name] for name in parts} == pytest.approx(parts, rel=1e-6)
-    assert (found["n"], found["seed"], found["guidance"], found["sampler"]) == (200, 3, 2.0, "adams")
+    assert (found["n"], found["seed"], found["guidance"], found["sampler"]) == (200, 3, 2.0, "dpmpp")
 
 
 def test_the_command_prints_and_writes_the_measures(tmp_path: Path) -> None:

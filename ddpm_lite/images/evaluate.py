@@ -50,8 +50,13 @@ def train_classifier(images: Images, *, epochs: int = 8, seed: int = 0) -> Class
     """
     if images.labels is None:
         raise ValueError("these images have no classes: put each class into a folder of its own")
-    torch.manual_seed(seed)
-    generator = Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # weights and dropout draw from torch's own numbers
+        torch.manual_seed(seed)
+        return _trained_classifier(images, epochs, Generator().manual_seed(seed))
+
+
+def _trained_classifier(images: Images, epochs: int, generator: Generator) -> Classifier:
+    assert images.labels is not None
     net = Classifier(ClassifierConfig(images.pixels.shape[1], len(images.classes)))
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:

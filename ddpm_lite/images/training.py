@@ -91,7 +91,20 @@ def train(
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision="bf16" if config.bf16 else "no")
-    run = _Run.start(config, Path(folder), accelerator, images)
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # weights and dropout draw from torch's own numbers
+        run = _Run.start(config, Path(folder), accelerator, images)
+        _advance_to_the_end(run, save_every, log_every, keep, look)
+    accelerator.wait_for_everyone()
+    path, _ = last_good(run.folder)
+    assert path is not None
+    return path
+
+
+def _advance_to_the_end(
+    run: _Run, save_every: int, log_every: int, keep: int, look: Callable[[Trained], Glance] | None
+) -> None:
+    config = run.config
     with _stop_signals() as asked, run.bar() as bar:
         for step in range(run.done, config.steps):
             run.advance(step)
@@ -106,10 +119,6 @@ def train(
                 raise Interrupted(
                     f"stopped after step {step + 1} of {config.steps}; the same command goes on from there"
                 )
-    accelerator.wait_for_everyone()
-    path, _ = last_good(run.folder)
-    assert path is not None
-    return path
 
 
 def draw(images: Images, config: Config, step: int) -> Part:

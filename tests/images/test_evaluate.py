@@ -34,6 +34,12 @@ def test_the_classifier_is_the_same_for_the_same_seed() -> None:
     assert not torch.equal(a.last.weight, c.last.weight)
 
 
+def test_the_callers_random_numbers_stay() -> None:
+    before = torch.random.get_rng_state()
+    evaluate.train_classifier(load("digits"), epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_features_in_blocks_are_those_of_the_whole(reader: Classifier) -> None:
     pixels = load("digits").pixels[:1050]
     parts, read = evaluate.features(reader, pixels, 17)

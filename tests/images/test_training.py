@@ -127,6 +127,12 @@ def test_optimal_transport_pairs_what_is_near() -> None:
     assert (near.x1 - near.x0).square().sum() < (far.x1 - far.x0).square().sum()
 
 
+def test_the_callers_random_numbers_stay(tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    training.train(replace(SMALL, steps=2), tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 # The step itself, by hand
 
 
